@@ -1,0 +1,23 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real frames: $CALIBRANT_DATA, else ../shared/data beside the checkout.
+
+    Absent data skip the test, unless $CALIBRANT_REQUIRE names ``data``: in CI a skip would hide a failure.
+    """
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CALIBRANT_DATA", beside))
+    if folder.is_dir():
+        return folder
+    if "data" in os.environ.get("CALIBRANT_REQUIRE", "").split(","):
+        pytest.fail(f"real frames are required, and {folder} is not there; set CALIBRANT_DATA")
+    pytest.skip(f"no real frames: {folder} is not there")
