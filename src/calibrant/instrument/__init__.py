@@ -1,0 +1,24 @@
+"""Instrument: what a camera's headers, file names and detectors mean, read from a text file."""
+
+from __future__ import annotations
+
+from calibrant.instrument.check import Finding, check, load, locate, names, recognise, source_text
+from calibrant.instrument.detector import Amplifier, Detector, Layout
+from calibrant.instrument.model import Instrument, Nominal
+from calibrant.instrument.readout import Readout
+
+__all__ = [
+    "Amplifier",
+    "Detector",
+    "Finding",
+    "Instrument",
+    "Layout",
+    "Nominal",
+    "Readout",
+    "check",
+    "load",
+    "locate",
+    "names",
+    "recognise",
+    "source_text",
+]

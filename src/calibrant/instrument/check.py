@@ -1,0 +1,425 @@
+"""Reading instrument files, and explaining what is wrong in one."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from calibrant.errors import ConfigError
+from calibrant.instrument.detector import Detector
+from calibrant.instrument.model import Instrument
+from calibrant.instrument.rules import INVERSE, UNITS, FactRule
+from calibrant.instrument.sections import is_inside, overlap, parse_section
+from calibrant.instrument.vocabulary import EFFECTS, KINDS, MISSPELT, nearest
+
+GENERIC = "generic-ccd"
+Place = tuple[str | int, ...]
+# Tables whose entries add to those of the file that is extended; everything else replaces.
+MERGED = ("header", "keys", "time", "binning", "match", "tolerance", "relative_tolerance", "minimum")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One mistake in an instrument file.
+
+    Attributes
+    ----------
+    place : str
+        Dotted place in the file, such as ``detectors.main.shape``.
+    what : str
+        What is wrong there.
+    do : str
+        What mends it.
+    line : int or None
+        Line in the file, from 1.
+    level : str
+        ``error``: the file cannot be used; ``warning``: it can.
+    """
+
+    place: str
+    what: str
+    do: str = ""
+    line: int | None = None
+    level: str = "error"
+
+    def __str__(self) -> str:
+        where = f"line {self.line}, {self.place}" if self.line else self.place
+        return f"{self.level}: {where}: {self.what}" + (f"; {self.do}" if self.do else "") + "."
+
+
+def names() -> list[str]:
+    """Names of the instruments that come with the package."""
+    folder = files("calibrant") / "instruments"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load(name_or_path: str | Path) -> Instrument:
+    """The instrument of a name, or of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or the file has a mistake; `check` lists all of them.
+    """
+    text, place, stamp = _text(name_or_path)
+    return _load(text, place, stamp)
+
+
+@lru_cache(maxsize=32)
+def _load(text: str, place: str, stamp: str) -> Instrument:
+    instrument, findings = _validate(text, place)
+    errors = [finding for finding in findings if finding.level == "error"]
+    if instrument is None or errors:
+        first, more = errors[0], len(errors) - 1
+        line = f" (line {first.line})" if first.line else ""
+        others = f"and {more} more: see `instrument check`" if more else ""
+        raise ConfigError(
+            f"{first.place}{line}: {first.what}",
+            where=place,
+            do="; ".join(filter(None, (first.do, others))),
+        )
+    return instrument
+
+
+def recognise(header: Mapping[str, Any]) -> str:
+    """Name of the instrument whose file recognises a header; ``generic-ccd`` if none does."""
+    return next((name for name in names() if load(name).recognises(header)), GENERIC)
+
+
+def source_text(name_or_path: str | Path) -> str:
+    """The TOML text of an instrument, to copy and change for one's own.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    return _text(name_or_path)[0]
+
+
+def check(path: str | Path) -> list[Finding]:
+    """Everything that is wrong, or odd, in an instrument file; an empty list if nothing is.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or cannot be read.
+    """
+    text, place, _ = _text(path)
+    return _validate(text, place)[1]
+
+
+def locate(name_or_path: str | Path, place: Place, what: str, do: str = "") -> Finding:
+    """A mistake at a place of an instrument file, with its line there."""
+    return Finding(_dotted(place), what, do, _line(_text(name_or_path)[0], place))
+
+
+def _text(name_or_path: str | Path) -> tuple[str, str, str]:
+    """Text of the file, its place for messages, and a stamp of its time."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        try:
+            return path.read_text(encoding="utf-8"), str(path), str(path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            raise ConfigError("no such instrument file", where=str(path)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("the instrument file cannot be read", where=str(path), got=error) from None
+    name = str(name_or_path)
+    if name not in names():
+        raise ConfigError(
+            f"no instrument is called {name!r}{nearest(name, names())}",
+            expected=", ".join(names()),
+            do="give one of these, or the path of a .toml file",
+        )
+    return (files("calibrant") / "instruments" / f"{name}.toml").read_text(encoding="utf-8"), name, ""
+
+
+def _validate(text: str, place: str) -> tuple[Instrument | None, list[Finding]]:
+    try:
+        own = tomllib.loads(text)
+        data = _extended(own, place)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        number = int(line[1]) if line else text.count("\n") + 1
+        return None, [Finding("file", f"not TOML: {error}", "mend its syntax", number)]
+    except ConfigError as error:
+        return None, [Finding("extends", error.what, error.do or "", _line(text, ("extends",)))]
+    try:
+        instrument = Instrument.model_validate(data)
+    except ValidationError as error:
+        shift = _prepended(own, data)
+        return None, [_of_pydantic(entry, text, shift) for entry in error.errors()]
+    found = [
+        Finding(_dotted(where), what, do, _line(text, where), level)
+        for where, what, do, level in _semantic(instrument)
+    ]
+    return instrument, found
+
+
+def _extended(own: dict[str, Any], place: str) -> dict[str, Any]:
+    """The file merged with the one it extends: rules of its own come first, its facts replace."""
+    base_name = own.get("extends")
+    if base_name is None:
+        return own
+    if base_name == own.get("name"):
+        raise ConfigError("the file extends itself", where=place)
+    text, base_place, _ = _text(base_name)
+    base = _extended(tomllib.loads(text), base_place)
+    # What recognises the base does not recognise those that extend it.
+    merged = {**base, "recognise": {}, **own}
+    for table in MERGED:
+        if isinstance(own.get(table), dict):
+            merged[table] = {**base.get(table, {}), **own[table]}
+    if isinstance(own.get("kinds"), dict):
+        kinds = {**base.get("kinds", {}), **own["kinds"]}
+        kinds["rule"] = [*_list(own["kinds"].get("rule")), *_list(base.get("kinds", {}).get("rule"))]
+        merged["kinds"] = kinds
+    if "applied" in own:
+        merged["applied"] = [*_list(own["applied"]), *_list(base.get("applied"))]
+    return merged
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _prepended(own: dict[str, Any], data: dict[str, Any]) -> bool:
+    return own.get("extends") is not None and data is not own
+
+
+def _of_pydantic(entry: Mapping[str, Any], text: str, extended: bool) -> Finding:
+    place: Place = tuple(part for part in entry["loc"] if not str(part).startswith("function-"))
+    line = _line(text, place)
+    if entry["type"] == "extra_forbidden":
+        known = _keys_at(place[:-1])
+        return Finding(
+            _dotted(place),
+            f"unknown key {place[-1]!r}{nearest(str(place[-1]), known)}",
+            f"known here: {', '.join(known)}",
+            line,
+        )
+    what = str(entry["msg"]).removeprefix("Value error, ")
+    got = entry.get("input")
+    if isinstance(got, (str, int, float)):
+        what += f", got {got!r}"
+    source = " (perhaps in the file it extends)" if extended and line is None else ""
+    return Finding(_dotted(place), (what[:1].lower() + what[1:]).rstrip(".") + source, "", line)
+
+
+def _keys_at(place: Place) -> list[str]:
+    """Keys that the model at a place of the file knows."""
+    model: Any = Instrument
+    for part in place:
+        model = _inner(model, str(part))
+    return [name for one in _models(model) for name in one.model_fields]
+
+
+def _inner(annotation: Any, part: str) -> Any:
+    """Type of what stands under a key or index of a model, a dict, a tuple, or a union of these."""
+    for model in _models(annotation):
+        field = model.model_fields.get(part)
+        return None if field is None else field.annotation
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return arguments[1]
+    if origin is tuple:
+        return arguments[0]
+    return next((found for one in arguments if (found := _inner(one, part)) is not None), None)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The model that a type is, or may be."""
+    options = [annotation, *(() if get_origin(annotation) in (dict, tuple) else get_args(annotation))]
+    return [one for one in options if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+def _dotted(place: Place) -> str:
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "file"
+
+
+def _line(text: str, place: Place) -> int | None:
+    """Line of a key: its table's header if the key itself is not found below it."""
+    tables = [str(part) for part in place if not isinstance(part, int)]
+    indices = [part for part in place if isinstance(part, int)]
+    lines = text.splitlines()
+    for depth in range(len(tables), -1, -1):
+        start = _table_line(lines, tables[:depth], indices[-1] if indices else 0)
+        if start is None:
+            continue
+        if depth == len(tables):
+            return start + 1
+        key = re.compile(rf"^\s*[\"']?{re.escape(tables[depth])}[\"']?\s*[=.]")
+        for number in range(start + (depth > 0), len(lines)):
+            if depth and lines[number].lstrip().startswith("["):
+                break
+            if key.match(lines[number]):
+                return number + 1
+        if depth:
+            return start + 1
+    return None
+
+
+def _table_line(lines: list[str], tables: list[str], index: int) -> int | None:
+    if not tables:
+        return 0
+    name = r"\s*\.\s*".join(rf"[\"']?{re.escape(table)}[\"']?" for table in tables)
+    header = re.compile(rf"^\s*\[(\[?)\s*{name}\s*\]")
+    found = [number for number, line in enumerate(lines) if header.match(line)]
+    return None if not found else found[min(index, len(found) - 1)]
+
+
+Remark = tuple[Place, str, str, str]
+
+
+def _semantic(instrument: Instrument) -> Iterator[Remark]:
+    yield from _of_rules(instrument)
+    for keyword, pattern in instrument.recognise.items():
+        yield from _of_regex(("recognise", keyword), pattern, 0)
+    yield from _of_kinds(instrument)
+    yield from _of_new_kinds(instrument)
+    yield from _of_applied(instrument)
+    yield from _of_match(instrument)
+    for name, detector in instrument.detectors.items():
+        yield from _of_detector(("detectors", name), detector, instrument.layout.form)
+
+
+def _of_rules(instrument: Instrument) -> Iterator[Remark]:
+    rules: list[tuple[Place, FactRule]] = [
+        (("header", name), getattr(instrument.header, name)) for name in type(instrument.header).model_fields
+    ]
+    rules += [(("keys", name), rule) for name, rule in instrument.keys.items()]
+    for place, rule in rules:
+        for role in ("file", "pattern"):
+            yield from _of_regex((*place, role), getattr(rule, role), 1)
+        for unit in {rule.unit, *(keyword.unit for keyword in rule.keywords)}:
+            if unit is not None and unit not in UNITS and unit != INVERSE:
+                known = [*filter(None, UNITS), INVERSE]
+                yield (
+                    (*place, "unit"),
+                    f"unknown unit {unit!r}{nearest(unit, known)}",
+                    f"known: {', '.join(known)}",
+                    "error",
+                )
+
+
+def _of_regex(place: Place, pattern: str | None, groups: int) -> Iterator[Remark]:
+    if pattern is None:
+        return
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        yield place, f"not a regular expression: {error}", "mend it", "error"
+        return
+    if compiled.groups < groups:
+        yield place, "the regular expression has no group", "put what is wanted in parentheses", "error"
+
+
+def _of_kinds(instrument: Instrument) -> Iterator[Remark]:
+    made = {instrument.kinds.default}
+    for index, rule in enumerate(instrument.kinds.rule):
+        made |= {rule.kind} if rule.kind else set()
+        made |= set(rule.map.values())
+        yield from _of_regex(("kinds", "rule", index, "regex"), rule.regex, 0 if rule.kind else 1)
+    stated = instrument.kinds.science if "science" in instrument.kinds.model_fields_set else ()
+    for kind in stated:
+        if kind not in made:
+            near = nearest(kind, sorted(made))
+            yield ("kinds", "science"), f"no rule gives the kind {kind!r}{near}", "", "warning"
+    for kind in instrument.minimum:
+        if kind not in made:
+            near = nearest(kind, sorted(made))
+            yield ("minimum", kind), f"no rule gives the kind {kind!r}{near}", "", "warning"
+
+
+def _of_new_kinds(instrument: Instrument) -> Iterator[Remark]:
+    """Kinds that only this file knows: misspelt, or not named where kinds are used."""
+    used = {*KINDS, *instrument.kinds.science, *instrument.match, *instrument.minimum}
+    for index, rule in enumerate(instrument.kinds.rule):
+        places: list[tuple[Place, str]] = [(("kind",), rule.kind)] if rule.kind else []
+        places += [(("map", word), kind) for word, kind in rule.map.items()]
+        for where, kind in places:
+            if kind in used:
+                continue
+            near = nearest(kind, used, MISSPELT)
+            do = "" if near else "its frames are left alone unless kinds.science, match or minimum names it"
+            place: Place = ("kinds", "rule", index, *where)
+            yield place, f"no step knows the kind {kind!r}{near}", do, "error" if near else "warning"
+
+
+def _of_applied(instrument: Instrument) -> Iterator[Remark]:
+    for index, rule in enumerate(instrument.applied):
+        for role, effects in (("effects", rule.effects), ("letters", tuple(rule.letters.values()))):
+            for effect in effects:
+                if effect not in EFFECTS:
+                    what = f"unknown effect {effect!r}{nearest(effect, EFFECTS)}"
+                    yield ("applied", index, role), what, f"known: {', '.join(EFFECTS)}", "error"
+
+
+def _of_match(instrument: Instrument) -> Iterator[Remark]:
+    known = instrument.fact_names
+    for kind, keys in instrument.match.items():
+        for key in keys:
+            if key not in known:
+                yield (
+                    ("match", kind),
+                    f"unknown match key {key!r}{nearest(key, known)}",
+                    "name a fact of [header] or of [keys]",
+                    "error",
+                )
+    for table in ("tolerance", "relative_tolerance"):
+        for key, value in getattr(instrument, table).items():
+            if key not in known:
+                yield (table, key), f"unknown fact {key!r}{nearest(key, known)}", "", "error"
+            elif value < 0:
+                yield (table, key), f"a tolerance cannot be negative, got {value}", "", "error"
+
+
+def _of_detector(place: Place, detector: Detector, form: str) -> Iterator[Remark]:
+    shape = detector.shape
+    if shape is not None and min(shape) < 1:
+        yield (*place, "shape"), f"a detector has rows and columns, got {list(shape)}", "", "error"
+        return
+    if form == "amplifiers" and detector.has_blind and shape is None:
+        yield place, "amplifiers with overscan in HDUs of their own need shape", "that of one image", "error"
+    seen: set[str] = set()
+    for index, amp in enumerate(detector.amplifiers):
+        here = (*place, "amplifiers", index)
+        if amp.name in seen:
+            yield (*here, "name"), f"two amplifiers are called {amp.name!r}", "", "error"
+        seen.add(amp.name)
+        if form == "amplifiers" and (amp.hdu is None or amp.place is None):
+            yield here, f"amplifier {amp.name!r} needs hdu and place in this layout", "", "error"
+        for role in ("data", "overscan", "parallel_overscan", "prescan"):
+            text = getattr(amp, role)
+            if text is not None and shape is not None and not is_inside(parse_section(text), shape):
+                got = f"{shape[0]} x {shape[1]} rows x cols"
+                yield (*here, role), f"{text} lies outside the detector of {got}", "x comes first", "error"
+    if form == "single":
+        yield from _of_overlaps(place, detector)
+
+
+def _of_overlaps(place: Place, detector: Detector) -> Iterator[Remark]:
+    amps = detector.amplifiers
+    shape = detector.shape or (1 << 20, 1 << 20)
+    for index, amp in enumerate(amps):
+        data = parse_section(amp.data)
+        for other in amps[:index]:
+            if overlap(data, parse_section(other.data), shape):
+                what = f"the data of amplifiers {other.name!r} and {amp.name!r} overlap"
+                yield (*place, "amplifiers", index, "data"), what, "each pixel has one amplifier", "error"
+        for role in ("overscan", "parallel_overscan", "prescan"):
+            text = getattr(amp, role)
+            if text is not None and overlap(data, parse_section(text), shape):
+                what = f"the {role} of amplifier {amp.name!r} overlaps its data"
+                yield (*place, "amplifiers", index, role), what, "these pixels saw no light", "error"

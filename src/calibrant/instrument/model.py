@@ -1,0 +1,272 @@
+"""The Instrument and its detectors, as validated and frozen models."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from calibrant.errors import ConfigError, HeaderError
+from calibrant.frame import Exposure
+from calibrant.instrument.detector import Detector, Layout
+from calibrant.instrument.readout import Readout, amplifier_key, header_sections, image_shape, readouts_of
+from calibrant.instrument.rules import (
+    AppliedRule,
+    BinningRule,
+    Cards,
+    FactRule,
+    Header,
+    KindRules,
+    Model,
+    TimeRule,
+    base_name,
+)
+
+NUMBERS = frozenset({"exptime", "darktime", "temperature", "gain", "read_noise", "saturation"})
+STRICT = frozenset({"duration", "dark_time"})
+"""Facts that nothing can be measured without: a card that cannot be read is an error, not passed over."""
+ATTRIBUTE = {"exptime": "duration", "darktime": "dark_time"}
+"""Names in instrument files and match keys that differ from those of `Exposure`."""
+
+
+class HeaderRules(Model):
+    """Where each fact of an exposure stands; the names are those of match keys."""
+
+    exptime: FactRule = FactRule()
+    darktime: FactRule = FactRule()
+    temperature: FactRule = FactRule()
+    filter: FactRule = FactRule()
+    mode: FactRule = FactRule()
+    gain_setting: FactRule = FactRule()
+    offset_setting: FactRule = FactRule()
+    detector: FactRule = FactRule(default="0")
+    campaign: FactRule = FactRule()
+    identifier: FactRule = FactRule()
+    object: FactRule = FactRule()
+    unit: FactRule = FactRule(default="adu")
+    gain: FactRule = FactRule()
+    read_noise: FactRule = FactRule()
+    saturation: FactRule = FactRule()
+
+
+class Nominal(NamedTuple):
+    """Gain [e-/adu], read noise [e-] and saturation [adu] as stated, None where unknown."""
+
+    gain: float | None
+    read_noise: float | None
+    saturation: float | None
+
+
+class Instrument(Model):
+    """Everything about a camera that its files do not say in a common language.
+
+    Attributes
+    ----------
+    recognise : table of str
+        Keyword -> regular expression; a header in which all of them are found is this instrument's.
+    header : HeaderRules
+        Where facts stand.
+    keys : table of FactRule
+        Free facts by name, kept in `Exposure.keys`.
+    kinds : KindRules
+    applied : list of AppliedRule
+    detectors : table of Detector
+    match : table of list of str
+        Kind of master -> facts that must agree with a frame.
+    tolerance, relative_tolerance : table of float
+        Fact -> difference that is still the same, absolute and as a fraction.
+    minimum : table of int
+        Kind -> number of frames below which a master is worth a warning.
+    recipe : str
+        Name of the recipe that suits its frames: ``ccd`` for images, ``spectrum`` for spectra.
+    """
+
+    name: str
+    title: str = ""
+    extends: str | None = None
+    recognise: dict[str, str] = Field(default={})
+    header: HeaderRules = HeaderRules()
+    keys: dict[str, FactRule] = Field(default={})
+    time: TimeRule = TimeRule()
+    binning: BinningRule = BinningRule()
+    kinds: KindRules = KindRules()
+    applied: tuple[AppliedRule, ...] = ()
+    detectors: dict[str, Detector] = Field(default={})
+    layout: Layout = Layout()
+    match: dict[str, tuple[str, ...]] = Field(default={})
+    tolerance: dict[str, float] = Field(default={})
+    relative_tolerance: dict[str, float] = Field(default={})
+    minimum: dict[str, int] = Field(default={})
+    recipe: str = "ccd"
+
+    @property
+    def science(self) -> tuple[str, ...]:
+        """Kinds of exposures that are to be calibrated."""
+        return self.kinds.science
+
+    @cached_property
+    def _facts(self) -> tuple[tuple[str, FactRule, bool], ...]:
+        rules = ((name, getattr(self.header, name)) for name in HeaderRules.model_fields)
+        return tuple(
+            (ATTRIBUTE.get(name, name), rule, name in NUMBERS)
+            for name, rule in rules
+            if rule.keywords or rule.file or rule.default is not None
+        )
+
+    def _shape(self, cards: Header, detector: str, binning: tuple[int, int]) -> tuple[int, ...]:
+        if self.layout.form == "amplifiers":
+            return image_shape(self.detector(detector), binning)
+        return _image_shape(cards)
+
+    def recognises(self, header: Mapping[str, Any]) -> bool:
+        """Whether a header is this instrument's, as far as its file can tell."""
+        return bool(self.recognise) and all(
+            re.search(pattern, str(header.get(keyword) or ""), re.IGNORECASE)
+            for keyword, pattern in self.recognise.items()
+        )
+
+    @property
+    def fact_names(self) -> tuple[str, ...]:
+        """Names that match keys and selections may use."""
+        computed = ("kind", "binning", "shape", "instrument", "start", "mid", "time", "path", "applied")
+        return (*HeaderRules.model_fields, "duration", "dark_time", *computed, *self.keys)
+
+    def exposure(self, header: Mapping[str, Any], path: str = "") -> Exposure:
+        """The facts of one exposure.
+
+        Parameters
+        ----------
+        header : mapping
+            Keyword -> value. HISTORY may be text or a list of lines.
+        path : str
+            Of the file; rules on names see it.
+
+        Raises
+        ------
+        HeaderError
+            If a card that counts holds something that cannot be read.
+        """
+        path = str(path)
+        name, cards = base_name(path), Cards(header)
+        try:
+            facts = {
+                attribute: rule.read(cards, name, number, attribute in STRICT)
+                for attribute, rule, number in self._facts
+            }
+            keys = {key: rule.read(cards, name, False) for key, rule in self.keys.items()}
+            start, binning = self.time.read(cards), self.binning.read(cards)
+        except HeaderError as error:
+            if error.where is None:
+                error.where = path or None
+            raise
+        if facts.get("dark_time") is None:
+            facts["dark_time"] = facts.get("duration")
+        detector = facts["detector"] = str(facts.get("detector") or "0")
+        keys = {key: value for key, value in keys.items() if value is not None}
+        sections = self.detector(detector).from_header
+        if sections is not None:
+            keys.update(header_sections(sections, cards))
+        applied = frozenset[str]().union(*(rule.read(cards) for rule in self.applied))
+        return Exposure(
+            kind=self.kinds.read(cards, path, name),
+            start=start,
+            binning=binning,
+            instrument=self.name,
+            shape=self._shape(cards, detector, binning),
+            applied=applied,
+            keys=keys,
+            path=path or None,
+            **facts,
+        )
+
+    def with_amplifiers(self, exposure: Exposure, headers: Mapping[str, Header]) -> Exposure:
+        """The exposure with gain and read noise as the headers of its amplifiers' own HDUs state them.
+
+        Parameters
+        ----------
+        exposure : Exposure
+        headers : mapping
+            Name of the amplifier -> cards of its HDU alone. A value of the instrument file counts first.
+        """
+        detector, name = self.detector(exposure.detector), base_name(exposure.path or "")
+        changes: dict[str, Any] = {}
+        keys = dict(exposure.keys)
+        for fact in ("gain", "read_noise"):
+            rule = getattr(self.header, fact)
+            known = [getattr(amp, fact) for amp in detector.amplifiers]
+            for index, amp in enumerate(detector.amplifiers):
+                own = rule.read(headers[amp.name], name, True) if known[index] is None else None
+                if own is not None:
+                    keys[amplifier_key(fact, amp.name)] = known[index] = own
+            if known and None not in known:
+                changes[fact] = statistics.median(known)
+        return replace(exposure, keys=keys, **changes)
+
+    def detector(self, name: str = "0") -> Detector:
+        """The detector of that name; the only one, if the file describes one."""
+        found = self.detectors.get(name)
+        if found is None and len(self.detectors) == 1:
+            found = next(iter(self.detectors.values()))
+        if found is None:
+            found = Detector() if not self.detectors else self.detectors.get("default")
+        if found is None:
+            known = ", ".join(self.detectors)
+            raise ConfigError(
+                f"the instrument {self.name} has no detector {name!r}",
+                expected=known,
+                do=f"add [detectors.{name}] to its file",
+            )
+        return found
+
+    def readouts(self, exposure: Exposure) -> tuple[Readout, ...]:
+        """The amplifiers of an exposure, with their sections as slices of its image (binned as it is).
+
+        Raises
+        ------
+        HeaderError
+            If a section does not lie in the image.
+        """
+        return readouts_of(self.detector(exposure.detector), exposure, self.layout.form)
+
+    def nominal(self, exposure: Exposure) -> Nominal:
+        """Gain, read noise and saturation: the header's where it states them, else the file's.
+
+        Where amplifiers differ it is the median over them; `readouts` has each.
+        """
+        detector = self.detector(exposure.detector)
+
+        def stated(name: str) -> float | None:
+            value: float | None = getattr(exposure, name)
+            if value is not None:
+                return value
+            own = [getattr(amp, name) for amp in detector.amplifiers if getattr(amp, name) is not None]
+            value = statistics.median(own) if own else getattr(detector, name)
+            return value
+
+        return Nominal(stated("gain"), stated("read_noise"), stated("saturation"))
+
+    def same(self, key: str, one: Any, other: Any) -> bool:
+        """Whether two values of a fact agree, within the instrument's tolerance for numbers.
+
+        Two unknown values agree; a known one and an unknown one do not.
+        """
+        if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+            return abs(one - other) <= self.reach(key, max(abs(one), abs(other)))
+        return bool(one == other)
+
+    def reach(self, key: str, value: float) -> float:
+        """The difference from `value` that still counts as the same."""
+        key = {"duration": "exptime", "dark_time": "darktime"}.get(key, key)
+        return max(self.tolerance.get(key, 0.0), self.relative_tolerance.get(key, 0.0) * abs(value))
+
+
+def _image_shape(header: Header) -> tuple[int, ...]:
+    """Rows x cols of the image, also of one that is compressed in tiles."""
+    prefix = "ZNAXIS" if header.get("ZNAXIS") is not None else "NAXIS"
+    axes = int(header.get(prefix) or 0)
+    return tuple(int(header.get(f"{prefix}{axis}") or 0) for axis in range(axes, 0, -1))

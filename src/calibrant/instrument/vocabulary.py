@@ -1,0 +1,18 @@
+"""Words that instrument files share with the rest of the package, and the nearest one to a misspelt word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EFFECTS = ("overscan", "pedestal", "bias", "dark", "flat", "defects", "cosmic_rays", "gain", "read_noise")
+"""Effects that may have been applied before."""
+KINDS = ("bias", "dark", "flat", "light", "arc", "neon", "star", "sky", "test", "unknown")
+"""Kinds of exposures that are usual; an instrument file may have others."""
+MISSPELT = 0.8
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The question whether the nearest known word was meant; empty if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f" (did you mean {near[0]!r}?)" if near else ""
