@@ -1,0 +1,1 @@
+"""Stack: the engine. Knows arrays, neither FITS nor physics."""

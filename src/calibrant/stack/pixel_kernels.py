@@ -1,0 +1,301 @@
+"""The fused pixel kernel: decodes rows and runs a list of small operations on each while it is in the cache.
+
+One function, `run`, is called from outside. It is an interpreter: a program is an array of operations
+(`ops`: code, plane, bits), their constants, and a tuple of planes of a fixed length, so that numba compiles
+it once for every list of steps and every kind of raw data.
+
+Why it looks as it does:
+
+* Planes and raw bytes come as read-only arrays: a plane may be a read-only map, and one type means one
+  compile.
+* Flags travel in the same tuple as float32 views of their uint32 bits; nothing computes with them as floats.
+* Every loop runs over contiguous rows with selects in place of branches, so that it becomes vector code. No
+  `fastmath`: NaN carries meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+PLANES = 16
+"""Length of the tuple of planes; longer programs are cut by the caller."""
+
+BLOCK = 16384
+"""Pixels that an operation works on before the next one begins: their planes fit the second cache."""
+
+# Operation codes.
+START, CHECK, ADD, NOISE, FIRST_NOISE, DIVIDE, DIVIDE_SYSTEMATIC, SCALE, SCALE_VARIANCE = range(9)
+SCALE_SYSTEMATIC, FLAG, SET_VARIANCE, SET_SYSTEMATIC, ADD_SYSTEMATIC = range(9, 14)
+FINISH_VARIANCE, FINISH_SYSTEMATIC = range(14, 16)
+
+# Codes of the raw numbers.
+KEEP, I2, U2, I4, F4 = range(5)
+
+# Bits of `calibrant.frame.DQ`, written here because a cached kernel does not see an edit in another file.
+DO_NOT_USE, SATURATED = 1, 2
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
+
+
+def _jit(function: _Kernel) -> _Kernel:
+    """Compile as a function that only other kernels call: without its doors to Python and C."""
+    compiler = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return cast("_Kernel", compiler(function))
+
+
+def _joined(function: _Kernel) -> _Kernel:
+    """Compile as a part of the caller: layers of calls would each be optimised again."""
+    return cast("_Kernel", njit(nogil=True, error_model="numpy", inline="always")(function))
+
+
+def _door(function: _Kernel) -> _Kernel:
+    """Compile on first use, keep on disk, and let other threads run meanwhile."""
+    compiler = njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+    return cast("_Kernel", compiler(function))
+
+
+@_jit
+def _decode_halves(stored: Any, swap: Any, flip: Any, scale: Any, zero: Any, out: Any) -> None:
+    """16-bit integers; flip = 0x8000 reads them as signed: (v ^ 0x8000) - 0x8000 extends the sign."""
+    for k in range(out.shape[0]):
+        v = stored[k]
+        v = np.uint16((v >> 8) | (v << 8)) if swap else v
+        out[k] = np.float32((np.int32(v) ^ flip) - flip) * scale + zero
+
+
+@_jit
+def _decode_words(stored: Any, swap: Any, integers: Any, scale: Any, zero: Any, bits: Any, out: Any) -> None:
+    """32-bit numbers. float32 does not hold them while they are scaled: float64, as in `source.decode`."""
+    for k in range(out.shape[0]):
+        v = stored[k]
+        bits[k] = (
+            np.uint32((v >> 24) | ((v >> 8) & 0xFF00) | ((v << 8) & 0xFF0000) | (v << 24)) if swap else v
+        )
+    if integers:
+        for k in range(out.shape[0]):
+            value = np.float64(bits[k]) - np.float64(bits[k] >> 31) * 4294967296.0  # two's complement
+            out[k] = np.float32(value * scale + zero)
+    elif scale != 1.0 or zero != 0.0:
+        for k in range(out.shape[0]):
+            out[k] = np.float32(np.float64(out[k]) * scale + zero)
+
+
+@_jit
+def _start(flags: Any, limit: Any, bits: Any, data: Any, dq: Any) -> None:
+    """First flags: those given, saturation, and data that are no numbers; infinities become NaN."""
+    given = flags.view(np.uint32)
+    for k in range(data.shape[0]):
+        x = data[k]
+        nothing = x - x  # 0 for numbers, NaN for NaN and infinities
+        x += nothing
+        data[k] = x
+        saturated = np.uint32(SATURATED) if x >= limit else np.uint32(0)
+        dq[k] = given[k] | saturated | (np.uint32(0) if nothing == np.float32(0) else bits)
+
+
+@_jit
+def _check(limit: Any, bits: Any, data: Any, dq: Any) -> None:
+    """The same later on, on top of the flags that stand."""
+    for k in range(data.shape[0]):
+        x = data[k]
+        nothing = x - x
+        x += nothing
+        data[k] = x
+        saturated = np.uint32(SATURATED) if x >= limit else np.uint32(0)
+        dq[k] |= saturated | (np.uint32(0) if nothing == np.float32(0) else bits)
+
+
+@_jit
+def _finish_errors(data: Any, other: Any) -> None:
+    """An error plane is NaN where the data are."""
+    for k in range(data.shape[0]):
+        other[k] += data[k] - data[k]
+
+
+@_jit
+def _add(plane: Any, factor: Any, other: Any) -> None:
+    for k in range(other.shape[0]):
+        other[k] += plane[k] * factor
+
+
+@_jit
+def _copy(plane: Any, factor: Any, out: Any) -> None:
+    for k in range(out.shape[0]):
+        out[k] = plane[k] * factor
+
+
+@_jit
+def _noise(data: Any, read_noise: Any, inverse_gain: Any, variance: Any) -> None:
+    for k in range(data.shape[0]):
+        x = data[k]
+        signal = np.float32(0) if x < np.float32(0) else x  # NaN stays
+        variance[k] = read_noise[k] * read_noise[k] + signal * inverse_gain
+
+
+@_jit
+def _inverse(f: Any) -> Any:
+    """1/f, and NaN for zero and for what is no number."""
+    # A condition before the division would keep the loop from vector code. 1/0 is infinite, 1/infinity 0.
+    i = np.float32(1) / f
+    good = (i - i == np.float32(0)) & (i != np.float32(0))
+    return i if good else np.float32(np.nan)
+
+
+@_jit
+def _divide(divisor: Any, scale: Any, bits: Any, data: Any, variance: Any, dq: Any) -> None:
+    """Multiply the data by scale/divisor, the variance by its square, and flag what is NaN after it."""
+    bad_divisor, bad = bits, bits & np.uint32(DO_NOT_USE)
+    for k in range(data.shape[0]):
+        i = _inverse(divisor[k])
+        y = data[k] * (i * scale)
+        nothing = y - y
+        data[k] = y + nothing
+        variance[k] = variance[k] * ((i * scale) * (i * scale)) + nothing
+        dq[k] |= (np.uint32(0) if i == i else bad_divisor) | (
+            np.uint32(0) if nothing == np.float32(0) else bad
+        )
+
+
+@_jit
+def _divide_systematic(divisor: Any, divisor_variance: Any, scale: Any, data: Any, systematic: Any) -> None:
+    # After `_divide`: the data are divided and scaled already.
+    for k in range(data.shape[0]):
+        i = _inverse(divisor[k])
+        own = data[k] * data[k] * divisor_variance[k]
+        systematic[k] = (systematic[k] * (scale * scale) + own) * (i * i)
+
+
+@_jit
+def _scale(factor: Any, other: Any) -> None:
+    for k in range(other.shape[0]):
+        other[k] *= factor
+
+
+@_jit
+def _flag(plane: Any, dq: Any) -> None:
+    bits = plane.view(np.uint32)
+    for k in range(dq.shape[0]):
+        dq[k] |= bits[k]
+
+
+@_jit
+def _operand(plane: Any, row: Any, scratch: Any) -> Any:
+    """A row of a plane: (rows, cols), (1, cols) for every row, or (rows, 1) spread over the columns."""
+    here = row if plane.shape[0] > 1 else 0
+    if plane.shape[1] == 1:
+        for k in range(scratch.shape[0]):
+            scratch[k] = plane[here, 0]
+        return scratch
+    return plane[here]
+
+
+@_joined
+def _operate(
+    code: Any,
+    plane: Any,
+    second: Any,
+    c: Any,
+    bits: Any,
+    spare: Any,
+    data: Any,
+    variance: Any,
+    systematic: Any,
+    dq: Any,
+) -> None:
+    """One operation on one row."""
+    if code == START:
+        _start(plane, c, bits, data, dq)
+    elif code == CHECK:
+        _check(c, bits, data, dq)
+    elif code == ADD:
+        _add(plane, c, data)
+    elif code == NOISE:
+        _noise(data, plane, c, spare)
+        _add(spare, np.float32(1), variance)
+    elif code == FIRST_NOISE:
+        _noise(data, plane, c, variance)
+    elif code == DIVIDE:
+        _divide(plane, c, bits, data, variance, dq)
+    elif code == DIVIDE_SYSTEMATIC:
+        _divide_systematic(plane, second, c, data, systematic)
+    elif code == SCALE:
+        _scale(c, data)
+    elif code == SCALE_VARIANCE:
+        _scale(c, variance)
+    elif code == SCALE_SYSTEMATIC:
+        _scale(c, systematic)
+    elif code == FLAG:
+        _flag(plane, dq)
+    elif code == SET_VARIANCE:
+        _copy(plane, c, variance)
+    elif code == SET_SYSTEMATIC:
+        _copy(plane, c, systematic)
+    elif code == ADD_SYSTEMATIC:
+        _add(plane, c, systematic)
+    elif code == FINISH_VARIANCE:
+        _finish_errors(data, variance)
+    elif code == FINISH_SYSTEMATIC:
+        _finish_errors(data, systematic)
+
+
+@_joined
+def _run_block(program: Any, start: Any, stop: Any, first: Any, scratch: Any, out: Any) -> None:
+    """Every operation on some rows, one operation after the other."""
+    ops, consts, planes = program
+    data, _, variance, systematic, dq = out
+    for i in range(ops.shape[0]):
+        # Once for a block, not for a row: picking an array from a tuple costs as much as a row's operation.
+        plane, second = planes[ops[i, 1]], planes[ops[i, 2]]
+        code, bits, c = ops[i, 0], np.uint32(ops[i, 3]), consts[i]
+        for r in range(start, stop):
+            v = variance[r if variance.shape[0] > 1 else 0]
+            s = systematic[r if systematic.shape[0] > 1 else 0]
+            a = _operand(plane, first + r, scratch[0])
+            b = _operand(second, first + r, scratch[1])
+            _operate(code, a, b, c, bits, scratch[2], data[r], v, s, dq[r])
+
+
+@_joined
+def _decode(raw: Any, form: Any, r: Any, out: Any) -> None:
+    """Stored numbers of one row to float32 values."""
+    halves, words = raw
+    code, swap, scale, zero = form
+    if code in (I2, U2):
+        flip = np.int32(0x8000) if code == I2 else np.int32(0)
+        _decode_halves(halves[r], swap, flip, np.float32(scale), np.float32(zero), out[0][r])
+    elif code != KEEP:
+        _decode_words(words[r], swap, code == I4, scale, zero, out[1][r], out[0][r])
+
+
+@_door
+def run(raw: Any, form: Any, program: Any, first: Any, out: Any) -> None:
+    """Decode the rows of a band and run a program on each.
+
+    Parameters
+    ----------
+    raw : tuple of ndarray
+        The stored numbers as bits, read-only: uint16 and uint32, (rows, columns); the one that does not
+        apply is empty.
+    form : tuple
+        Code of the numbers, whether their bytes are swapped, scale and zero: value = stored * scale + zero.
+    program : tuple
+        ops int64 (n, 4): code, plane, second plane, bits; consts float32 (n,); planes: `PLANES` read-only
+        float32 arrays.
+    first : int
+        Row of the planes that belongs to row 0 of the band.
+    out : tuple
+        data float32 (rows, columns), the same as uint32 bits, variance and systematic float32 (rows or 1,
+        columns), dq uint32 (rows, columns); an error plane of one row is scratch.
+    """
+    rows, cols = out[0].shape
+    block = max(1, BLOCK // max(1, cols))
+    scratch = np.empty((3, cols), np.float32)
+    for start in range(0, rows, block):
+        stop = min(start + block, rows)
+        for r in range(start, stop):
+            _decode(raw, form, r, out)
+        _run_block(program, start, stop, first, scratch, out)
