@@ -1,0 +1,179 @@
+"""From an exposure to its pixels: Sources and Frames, prepared by steps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.errors import SelectionError
+from calibrant.exposures.scan import Item
+from calibrant.frame import Exposure, Frame
+from calibrant.instrument import Instrument
+from calibrant.instrument.readout import image_shape, parts_of
+from calibrant.stack.pixel import PixelStep, PreparedSource, apply_steps
+from calibrant.stack.source import ArraySource, Source
+
+BAND_PIXELS = 1 << 20
+
+
+class Wrapping(Protocol):
+    """A step that needs more than one pixel at a time: it wraps the source of an exposure in its own."""
+
+    def wrap(self, source: Source, exposure: Exposure) -> Source:
+        """The source of the prepared pixels."""
+        ...
+
+
+Step = Callable[[Exposure], PixelStep] | Wrapping
+
+
+def source_of(item: Item, instrument: Instrument, steps: Sequence[Step] = ()) -> Source:
+    """The pixels of an exposure, prepared by the steps when they are read."""
+    source = _raw_source(item, instrument)
+    pending: list[PixelStep] = []
+    unit = item.exposure.unit if item.frame is None else item.frame.unit
+    for step in steps:
+        if hasattr(step, "wrap"):
+            source, unit = _prepared(source, pending, unit)
+            source, pending = cast(Wrapping, step).wrap(source, item.exposure), []
+        else:
+            pending.append(step(item.exposure))
+    return _prepared(source, pending, unit)[0]
+
+
+def _prepared(source: Source, steps: list[PixelStep], unit: str) -> tuple[Source, str]:
+    if not steps:
+        return source, unit
+    prepared = PreparedSource(source, tuple(steps), unit=unit)
+    return prepared, prepared.unit_after
+
+
+def _raw_source(item: Item, instrument: Instrument) -> Source:
+    if item.frame is None:
+        return _file_source(item.exposure, instrument)
+    return _memory_source(item.frame)
+
+
+def _memory_source(frame: Frame) -> Source:
+    dq = None if frame.dq is None else np.asarray(_array(frame.dq), np.uint32)
+    if isinstance(frame.data, np.ndarray):
+        return ArraySource(frame.data, dq, frame.name)
+    if isinstance(frame.data, Source) and dq is None:
+        return frame.data
+    return ArraySource(frame.data.load(), dq, frame.name)
+
+
+def _file_source(exposure: Exposure, instrument: Instrument) -> Source:
+    from calibrant.files import fits
+
+    path = _path(exposure)
+    if instrument.layout.form == "single":
+        return fits.open_source(path, instrument.layout.hdu)
+    detector = instrument.detector(exposure.detector)
+    shape = image_shape(detector, exposure.binning)
+    return fits.assemble(path, shape, parts_of(detector, exposure.binning))
+
+
+def _path(exposure: Exposure) -> str:
+    if exposure.path is None:
+        raise SelectionError("the exposure has neither a file nor a frame", where=exposure.identifier)
+    return exposure.path
+
+
+def frame_of(item: Item, instrument: Instrument, steps: Sequence[Step] = ()) -> Frame:
+    """The frame of an exposure, prepared by the steps."""
+    frame = item.frame if item.frame is not None else _file_frame(item.exposure, instrument)
+    frame = replace(frame, exposure=item.exposure)
+    pending: list[PixelStep] = []
+    for step in steps:
+        if hasattr(step, "wrap"):
+            frame = _wrapped(apply_steps(frame, pending) if pending else frame, cast(Wrapping, step))
+            pending = []
+        else:
+            pending.append(step(item.exposure))
+    return apply_steps(frame, pending) if pending else frame
+
+
+def _wrapped(frame: Frame, step: Wrapping) -> Frame:
+    """A frame through a step that wraps sources.
+
+    One that can `apply` itself to a whole frame does; else its errors, if it had any, are of other pixels.
+    """
+    whole = getattr(step, "apply", None)
+    if whole is not None:
+        return cast(Frame, whole(frame))
+    source = step.wrap(_memory_source(frame), frame.exposure)
+    data = np.empty(source.shape, np.dtype(source.encoding.dtype))
+    dq = np.zeros(source.shape, np.uint32)
+    source.read_into(slice(0, source.shape[0]), data, dq if source.has_dq else None)
+    return replace(frame, data=data, dq=dq, variance=None, systematic=None, extra={})
+
+
+def _file_frame(exposure: Exposure, instrument: Instrument) -> Frame:
+    from calibrant.files import fits
+
+    path = _path(exposure)
+    if instrument.layout.form == "amplifiers":
+        source = _file_source(exposure, instrument)
+        return Frame(cast(Any, source), unit=exposure.unit, header=fits.read_header(path, 0).cards)
+    hdu = instrument.layout.hdu
+    if hdu is not None and fits.read_header(path, 0).get("CALFORM") is not None:
+        hdu = None  # a file of ours says itself which image it is
+    read = fits.read(path, hdu=hdu)
+    if not isinstance(read, Frame):
+        raise SelectionError(
+            f"the file holds a product (a {read.kind}), not an exposure", where=path, do="leave it out"
+        )
+    return read
+
+
+def parents_of(steps: Sequence[Step], exposures: Sequence[Exposure]) -> tuple[str, ...]:
+    """Identities of the products that the steps use for these exposures, each once."""
+    found: dict[str, None] = {}
+    for step in steps:
+        if hasattr(step, "wrap"):
+            found.update(dict.fromkeys(getattr(step, "parents", ())))
+        else:
+            for exposure in exposures:
+                product = step(exposure).product
+                if product is not None:
+                    found[product] = None
+    return tuple(found)
+
+
+def hash_of(item: Item) -> str:
+    """``sha256:`` of the file's bytes; of the pixels for a frame that is only in memory."""
+    if item.hash is not None:
+        return item.hash
+    if item.frame is None and item.exposure.path is not None:
+        from calibrant.files.hashing import file_hash
+
+        return file_hash(item.exposure.path)
+    assert item.frame is not None
+    return f"sha256:{hashlib.sha256(_bytes(_array(item.frame.data))).hexdigest()}"
+
+
+def fingerprint(item: Item, instrument: Instrument) -> str:
+    """A hash of the pixels alone, as they are stored: headers of copies may have been edited."""
+    source = _raw_source(item, instrument)
+    digest = hashlib.blake2b(f"{source.shape} {source.encoding}".encode(), digest_size=16)
+    step = max(1, BAND_PIXELS // source.shape[1])
+    for first in range(0, source.shape[0], step):
+        rows = slice(first, min(first + step, source.shape[0]))
+        band = np.empty((rows.stop - first, source.shape[1]), np.dtype(source.encoding.dtype))
+        source.read_into(rows, band)
+        digest.update(_bytes(band))
+    return digest.hexdigest()
+
+
+def _array(plane: Any) -> NDArray[Any]:
+    return plane if isinstance(plane, np.ndarray) else plane.load()
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
