@@ -1,0 +1,32 @@
+"""Effects: one effect, one file, two verbs: measure and apply."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calibrant.effects import (
+        bias,
+        cosmic_rays,
+        dark,
+        defects,
+        flat,
+        gain,
+        overscan,
+        pedestal,
+        read_noise,
+    )
+
+__all__ = ["bias", "cosmic_rays", "dark", "defects", "flat", "gain", "overscan", "pedestal", "read_noise"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load an effect when it is first used."""
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,281 @@
+"""Levels of an overscan strip: rejection, then a constant, a level per line, or a curve."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+
+from calibrant.errors import OptionError, ShapeError
+from calibrant.stats import MAD_TO_STD, clip_factor, median_factor
+
+Fit = Literal["constant", "line", "polynomial", "spline", "cubic"]
+Centre = Literal["median", "mean"]
+Side = Literal["high", "both"]
+Array = NDArray[np.float64]
+NEIGHBOURS = 5  # lines on either side that stand in for a line without good pixels
+WINDOW = 31  # lines of the running median that a contaminated line is compared with
+FEWEST = 0.25  # a line with a smaller fraction of good pixels has no level of its own
+CURVE_CLIP = 3.0  # sigma, of the line levels about a polynomial
+CURVE_ITERATIONS = 5
+ROUNDING = 0.3  # adu: integers of a quiet amplifier still scatter by 1/sqrt(12)
+
+
+@dataclass(frozen=True)
+class LevelModel:
+    """How the level of an overscan strip is found.
+
+    Attributes
+    ----------
+    fit : str
+        ``constant`` (one level), ``line`` (one per row of a serial strip, per column of a parallel one),
+        ``polynomial`` (Legendre series of the line levels), ``spline`` or ``cubic`` (through the levels of
+        `bins` bins; natural or not-a-knot ends).
+    centre : str
+        ``median`` or ``mean``, of the good pixels of a line (of the strip, for ``constant``).
+    order : int
+        Of the Legendre series.
+    bins : int
+        Of the spline, at least 4.
+    reject : float or None
+        Limit in sigmas of the pixels about their line, and of line levels about a running median of their
+        neighbours; None keeps all.
+    side : str
+        ``high`` rejects only what lies above, as the charge of bleeding trails and of deferred transfer
+        does; ``both``.
+    skip : tuple of int
+        Pixels of the strip left out: next to the data, and at its far end.
+
+    Raises
+    ------
+    OptionError
+        If a value has no meaning.
+    """
+
+    fit: Fit = "line"
+    centre: Centre = "median"
+    order: int = 3
+    bins: int = 16
+    reject: float | None = 4.0
+    side: Side = "high"
+    skip: tuple[int, int] = (3, 0)
+
+    def __post_init__(self) -> None:
+        words = {"fit": get_args(Fit), "centre": get_args(Centre), "side": get_args(Side)}
+        for name, allowed in words.items():
+            if getattr(self, name) not in allowed:
+                raise OptionError(
+                    f"unknown {name} of an overscan level",
+                    expected=" or ".join(allowed),
+                    got=repr(getattr(self, name)),
+                )
+        if self.order < 0 or self.bins < 4 or len(self.skip) != 2 or min(self.skip) < 0:
+            raise OptionError(
+                "order and skip must not be negative, and a spline needs bins",
+                expected="at least 4 bins",
+                got=f"order {self.order}, {self.bins} bins, skip {self.skip}",
+            )
+        if self.reject is not None and not self.reject > 0:
+            raise OptionError(
+                "a rejection limit must be positive",
+                where="reject",
+                got=self.reject,
+                do="give None to keep all",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class StripLevels:
+    """Levels of one strip, and what the strip says about the noise.
+
+    Attributes
+    ----------
+    level : ndarray
+        float64, (lines,), adu.
+    sigma : float
+        Standard uncertainty of one line's level, adu.
+    read_noise : float
+        Standard deviation of the good pixels about their line, adu.
+    rejected : float
+        Fraction of the pixels that were rejected.
+    """
+
+    level: Array
+    sigma: float
+    read_noise: float
+    rejected: float
+
+
+def strip_levels(strip: NDArray[Any], model: LevelModel) -> StripLevels:
+    """Level of every line of an overscan strip.
+
+    Parameters
+    ----------
+    strip : ndarray
+        (lines, pixels), adu: a serial strip as it is, a parallel one transposed, with `LevelModel.skip`
+        already removed. NaN marks pixels that are no good.
+    model : LevelModel
+
+    Returns
+    -------
+    StripLevels
+
+    Raises
+    ------
+    ShapeError
+        If no pixel is left.
+    OptionError
+        If too few lines are left for the curve.
+    """
+    values = np.array(strip, np.float64)
+    if values.ndim != 2 or not np.isfinite(values).any():
+        raise ShapeError(
+            "the overscan strip has no pixel left",
+            got=f"{values.shape} (lines, pixels)",
+            do="skip fewer pixels, or check its section in the instrument file",
+        )
+    values[~np.isfinite(values)] = np.nan
+    before = int(np.isfinite(values).sum())
+    noise = _reject_pixels(values, model)
+    lines, sigma = _line_levels(values, model, noise)
+    rejected = 1.0 - float(np.isfinite(values).sum()) / before
+    level, factor = _MODELS[model.fit](lines, values, model)
+    return StripLevels(level, sigma * factor, noise, rejected)
+
+
+def _reject_pixels(values: Array, model: LevelModel) -> float:
+    """Set rejected pixels to NaN in place; the standard deviation of the others about their line."""
+    if model.reject is None:
+        return _pooled(values)
+    lines = _along(np.nanmedian, values)
+    centred = values - lines[:, None]
+    pixels = max(float(np.median(np.isfinite(values).sum(axis=1))), 2.0)
+    # The median of a line follows its own pixels, so that residuals are too small by about sqrt(1 - 1/n).
+    noise = MAD_TO_STD * float(np.nanmedian(np.abs(centred))) / math.sqrt(1.0 - 1.0 / pixels)
+    noise = max(noise, ROUNDING)
+    # A whole line may be contaminated, and then its own median hides it: compare it with its neighbours.
+    odd = lines - _running_median(lines)
+    jitter = max(MAD_TO_STD * float(np.nanmedian(np.abs(odd))), noise / math.sqrt(pixels))
+    if model.side == "both":
+        centred, odd = np.abs(centred), np.abs(odd)
+    values[centred > model.reject * noise] = np.nan
+    values[odd > 1.25 * model.reject * jitter] = np.nan
+    both = clip_factor(model.reject)
+    return _pooled(values) * (both if model.side == "both" else 0.5 + 0.5 * both)
+
+
+def _pooled(values: Array) -> float:
+    """Standard deviation within lines, all lines together."""
+    good = np.isfinite(values)
+    count = good.sum(axis=1)
+    freedom = int(np.clip(count - 1, 0, None).sum())
+    if freedom == 0:
+        return 0.0
+    residual = np.where(good, values - _along(np.nanmean, values)[:, None], 0.0)
+    return math.sqrt(float((residual[count > 1] ** 2).sum()) / freedom)
+
+
+def _line_levels(values: Array, model: LevelModel, noise: float) -> tuple[Array, float]:
+    """Level of each line with enough good pixels, NaN for the others; and the sigma of one."""
+    good = np.isfinite(values).sum(axis=1)
+    levels = _along(np.nanmedian if model.centre == "median" else np.nanmean, values)
+    enough = good >= max(1, math.ceil(FEWEST * values.shape[1]))
+    if enough.any():
+        levels[~enough] = np.nan
+        good = good[enough]
+    pixels = max(int(np.median(good)), 1)
+    loss = median_factor(pixels) if model.centre == "median" else 1.0
+    return levels, loss * noise / math.sqrt(pixels)
+
+
+def _constant(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]:
+    centre = np.nanmedian(values) if model.centre == "median" else np.nanmean(values)
+    return np.full(lines.size, float(centre)), 1.0 / math.sqrt(np.isfinite(lines).sum())
+
+
+def _line(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]:
+    """Each line its own level; a line without one takes the median of its neighbours, else of all."""
+    levels = lines.copy()
+    for row in np.flatnonzero(np.isnan(lines)):
+        near = lines[max(0, row - NEIGHBOURS) : row + NEIGHBOURS + 1]
+        levels[row] = np.nanmedian(near if np.isfinite(near).any() else lines)
+    return levels, 1.0
+
+
+def _polynomial(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]:
+    """Legendre series on [-1, 1], clipped; sigma is that of the mean over the lines."""
+    x = np.linspace(-1.0, 1.0, lines.size) if lines.size > 1 else np.zeros(1)
+    keep = np.isfinite(lines)
+    curve: Array = np.zeros(lines.size)
+    for _ in range(CURVE_ITERATIONS):
+        if keep.sum() <= model.order:
+            raise OptionError(
+                "too few overscan lines for the polynomial",
+                expected=f"more than {model.order} good lines",
+                got=int(keep.sum()),
+                do="lower the order",
+            )
+        curve = np.asarray(legendre.legval(x, legendre.legfit(x[keep], lines[keep], model.order)))
+        residual = lines - curve
+        width = max(MAD_TO_STD * float(np.median(np.abs(residual[keep]))), 1e-6)
+        off = residual if model.side == "high" else np.abs(residual)
+        good = np.nan_to_num(off, nan=np.inf) <= CURVE_CLIP * width
+        if model.reject is None or (good == keep).all():
+            break
+        keep = good
+    return curve, math.sqrt((model.order + 1) / keep.sum())
+
+
+def _spline(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]:
+    """Cubic spline through the mean levels of bins of lines, continued as straight lines at both ends."""
+    edges = np.linspace(0, lines.size, model.bins + 1).astype(int)
+    rows = np.arange(lines.size)
+    middles, levels = [], []
+    for low, high in pairwise(edges):
+        good = np.flatnonzero(np.isfinite(lines[low:high])) + low
+        if good.size:
+            middles.append(rows[good].mean())
+            levels.append(lines[good].mean())
+    if len(middles) < 4:
+        raise OptionError(
+            "too few filled bins for a spline of the overscan", expected="at least 4", got=len(middles)
+        )
+    curve = CubicSpline(middles, levels, bc_type="natural" if model.fit == "spline" else "not-a-knot")
+    inside = np.clip(rows, middles[0], middles[-1])
+    level = curve(inside) + curve(inside, 1) * (rows - inside)
+    return level, math.sqrt(len(middles) / np.isfinite(lines).sum())
+
+
+_MODELS: dict[str, Callable[[Array, Array, LevelModel], tuple[Array, float]]] = {
+    "constant": _constant,
+    "line": _line,
+    "polynomial": _polynomial,
+    "spline": _spline,
+    "cubic": _spline,
+}
+
+
+def _along(statistic: Callable[..., Any], values: Array) -> Array:
+    """A nan-statistic along lines; lines without pixels are NaN, silently."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(statistic(values, axis=1), np.float64)
+
+
+def _running_median(lines: Array) -> Array:
+    """Median of `WINDOW` lines about each; blind to NaN."""
+    if lines.size < 3:
+        return np.full(lines.size, np.nanmedian(lines))
+    half = min(WINDOW // 2, (lines.size - 1) // 2)
+    # Continued point-symmetrically: the ramp that amplifiers have in their first rows is no contamination.
+    padded = np.pad(lines, half, mode="reflect", reflect_type="odd")
+    smooth = _along(np.nanmedian, np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1))
+    return np.where(np.isnan(smooth), np.nanmedian(lines), smooth)

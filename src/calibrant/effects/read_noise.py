@@ -1,0 +1,269 @@
+"""Read noise: the step that gives a frame its variance.
+
+``variance = read_noise**2 + max(data, 0) / gain`` in adu squared, for data whose bias was subtracted and
+whose dark was not: dark electrons make noise too; see docs/effects/read_noise.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.effects._assembly import place_plane, places_table
+from calibrant.effects._input import check_products
+from calibrant.effects.common import Record, begin, product_keys
+from calibrant.errors import ConfigError, OptionError, SelectionError
+from calibrant.exposures import Exposures
+from calibrant.frame import Exposure, Frame
+from calibrant.product import Kind, Product, Quantity
+from calibrant.stack.pixel import PixelStep, apply_steps
+
+NAME = "read_noise"
+REACH = "pixel"
+NEEDS: tuple[str, ...] = ()
+FORBIDS: tuple[str, ...] = ("dark", "flat", "gain")
+KIND = Kind(
+    "read_noise",
+    planes={"read_noise": "Standard deviation of one frame in each pixel."},
+    quantities={"read_noise": "Standard deviation of one frame; the place is the amplifier."},
+)
+MATCH_AS = "bias"
+SAME_GAIN = 0.01  # relative difference of amplifiers that one gain may stand for
+
+Progress = Callable[[int, int, str], None]
+
+
+def measure(
+    exposures: Exposures,
+    *,
+    products: Mapping[str, Product] | None = None,
+    read_noise: float | None = None,
+    level_sigma: float = 0.0,
+    per_pixel: bool = True,
+    progress: Progress | None = None,
+    runner: Any = None,
+    budget: int | str = "512MB",
+) -> Product:
+    """The read noise: as given, else of the bias, else of the overscan, else nominal.
+
+    Parameters
+    ----------
+    exposures : Exposures
+        Of one detector and mode; no pixel is read.
+    products : mapping of Product
+        ``bias`` with its quantity, and plane, read_noise [adu]; ``overscan``; ``gain`` for nominal values,
+        which are in electrons.
+    read_noise : float, optional
+        adu; before all others.
+    level_sigma : float
+        Uncertainty of the overscan level under a pixel, adu, added in quadrature. It is in the noise of
+        biases already, and not in a nominal read noise.
+    per_pixel : bool
+        Whether the bias's plane is used, for the pixels that are clearly noisier than the others.
+
+    Returns
+    -------
+    Product
+        Quantity read_noise [adu] for each amplifier, and the plane read_noise [adu] where it is known.
+
+    Raises
+    ------
+    ConfigError
+        If no read noise is known.
+    OptionError
+        If it is negative or not a number.
+    """
+    del progress, runner, budget
+    check_products(products)
+    exposures = begin(exposures, MATCH_AS)
+    products = products or {}
+    if read_noise is not None:
+        known: _Known = {"": float(read_noise)}, {}, "given"
+    else:
+        known = _known(exposures, products, per_pixel)
+    values, planes, source = known
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise OptionError(
+                "a read noise must be a number, not below 0",
+                where=name or NAME,
+                expected=">= 0 adu",
+                got=value,
+            )
+    values = {name: math.hypot(value, level_sigma) for name, value in values.items()}
+    if level_sigma:
+        planes = {name: np.hypot(plane, np.float32(level_sigma)) for name, plane in planes.items()}
+    record = Record(options={"source": source, "level_sigma": level_sigma})
+    used = {name: product for name, product in products.items() if name == source}
+    return Product(
+        NAME,
+        instrument=exposures.instrument.name,
+        keys=product_keys(exposures, MATCH_AS),
+        epoch=exposures.epoch,
+        planes=planes,
+        units=dict.fromkeys(planes, "adu"),
+        quantities=tuple(Quantity(NAME, value, None, "adu", name) for name, value in values.items()),
+        provenance=record.provenance(NAME, exposures, used),
+    )
+
+
+_Known = tuple[dict[str, float], dict[str, NDArray[Any]], str]
+
+
+def _known(exposures: Exposures, products: Mapping[str, Product], per_pixel: bool) -> _Known:
+    for source in ("bias", "overscan"):
+        product = products.get(source)
+        if product is None:
+            continue
+        values = {q.place: q.value for q in product if q.name == NAME and math.isfinite(q.value)}
+        if values:
+            plane = product.planes.get(NAME) if source == "bias" and per_pixel else None
+            return values, {} if plane is None else {NAME: _smoothed(plane, product, values)}, source
+    return _nominal(exposures, products)
+
+
+def _smoothed(plane: NDArray[Any], product: Product, values: Mapping[str, float]) -> NDArray[np.float32]:
+    """The bias's map with its sampling error taken out: a shrinkage towards the one number.
+
+    The standard deviation of n frames is uncertain by 1 / sqrt(2 (n - 1)) of itself, more than normal pixels
+    differ by. Only pixels beyond 3 of these sigmas keep their own noise: weights from such a map would
+    otherwise favour the pixels that were quiet by chance.
+    """
+    counts = product.planes.get("count")
+    n = float(np.median(counts)) if counts is not None else float(max(len(product.provenance.inputs), 2))
+    typical = np.float32(values.get("", float(np.median(list(values.values())))))
+    limit = 1.0 + 3.0 / math.sqrt(2.0 * max(n - 1.0, 1.0))
+    noisy = np.isfinite(plane) & (plane > limit * typical)
+    return np.where(noisy, plane, typical).astype(np.float32)
+
+
+def _nominal(exposures: Exposures, products: Mapping[str, Product]) -> _Known:
+    """From header or instrument file, in electrons, by the gain."""
+    readouts = exposures.instrument.readouts(exposures[0])
+    gain = products.get("gain")
+    nominal = exposures.instrument.nominal(exposures[0])
+    gains = {} if gain is None else {q.place: q.value for q in gain if q.name == "gain"}
+    values = {}
+    several = len(readouts) > 1 and all(readout.read_noise is not None for readout in readouts)
+    for readout in readouts if several else readouts[:1]:
+        noise = readout.read_noise if several else nominal[1]
+        own = gains.get(readout.name, readout.gain if several else nominal[0])
+        if noise is None or own is None:
+            raise ConfigError(
+                f"no {'read noise' if noise is None else 'gain'} is known: "
+                "neither the header nor the instrument file states one",
+                where=exposures.instrument.name,
+                do="take biases, add it to the detector in the instrument file, or give read_noise=...",
+            )
+        values[readout.name if several else ""] = noise / own
+    planes: dict[str, NDArray[Any]] = {}
+    if several and len(set(values.values())) > 1:
+        planes[NAME] = place_plane(places_table(readouts, exposures[0].shape), values)
+    return values, planes, "nominal"
+
+
+def step(
+    exposure: Exposure, product: Product, *, gain: float | Product | None = None, per_pixel: bool = True
+) -> PixelStep:
+    """Variance of read noise, and of photons where the gain is known.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Its own gain is taken where `gain` is not given.
+    product : Product
+        Of `measure`, or a bias: plane or quantity read_noise [adu].
+    gain : float or Product, optional
+        e-/adu. Without any, only the read noise is known, and the variance is a lower limit.
+    per_pixel : bool
+        Use the plane, if there is one.
+
+    Raises
+    ------
+    SelectionError
+        If the product says nothing of read noise, or the amplifiers are of different gain.
+    """
+    value = _gain(exposure, gain)
+    plane = product.planes.get(NAME) if per_pixel else None
+    values = [q.value for q in product if q.name == NAME]
+    if plane is None and not values:
+        raise SelectionError(
+            f"the {product.kind} says nothing of the read noise", do="give a bias, or measure it"
+        )
+    noise: NDArray[Any] | float
+    if plane is None:
+        noise = float(np.median(values))
+    elif product.kind == "bias":
+        noise = _smoothed(plane, product, {q.place: q.value for q in product if q.name == NAME})
+    else:
+        noise = np.asarray(plane, np.float32)
+    return PixelStep(
+        NAME,
+        product=product.identity,
+        read_noise=noise,
+        gain=value,
+        options={"gain": value},
+        note="" if value is not None else "the gain is not known: the variance lacks the photon noise",
+    )
+
+
+def _gain(exposure: Exposure, gain: float | Product | None) -> float | None:
+    if not isinstance(gain, Product):
+        return exposure.gain if gain is None else float(gain)
+    values = np.array([q.value for q in gain if q.name == "gain"])
+    if values.size == 0:
+        raise SelectionError("the product says nothing of the gain", got=gain.kind)
+    if np.ptp(values) > SAME_GAIN * values.mean():
+        raise SelectionError(
+            "the amplifiers are of different gain, and one number cannot give their photon noise",
+            got=", ".join(f"{value:.3f}" for value in values),
+            do="use read_noise.steps, which brings them to one gain and back",
+        )
+    return float(values.mean())
+
+
+def steps(
+    exposure: Exposure, product: Product, *, gain: float | Product | None = None, per_pixel: bool = True
+) -> tuple[PixelStep, ...]:
+    """As `step`, also for amplifiers of different gain: these take two steps, exact for each amplifier.
+
+    The first brings all counts to those of the mean gain, ``data *= gain / mean``; the second adds the noise
+    there and takes data and variance back.
+    """
+    if not isinstance(gain, Product) or "amplifiers" not in gain.tables:
+        return (step(exposure, product, gain=gain, per_pixel=per_pixel),)
+    values = {q.place: q.value for q in gain if q.name == "gain"}
+    mean = float(np.mean(list(values.values())))
+    if np.ptp(list(values.values())) <= SAME_GAIN * mean:
+        return (step(exposure, product, gain=mean, per_pixel=per_pixel),)
+    ratio = place_plane(gain.tables["amplifiers"], {name: value / mean for name, value in values.items()})
+    here = step(exposure, product, gain=mean, per_pixel=per_pixel)
+    assert here.read_noise is not None
+    there = PixelStep(f"{NAME}.equalise", product=gain.identity, divisor=1 / ratio, options={"gain": mean})
+    return there, replace(here, read_noise=np.asarray(here.read_noise * ratio, np.float32), divisor=ratio)
+
+
+def apply(
+    frame: Frame, product: Product, *, gain: float | Product | None = None, per_pixel: bool = True
+) -> Frame:
+    """The frame with a variance plane.
+
+    Parameters
+    ----------
+    frame : Frame
+        adu, with its bias subtracted and its dark not.
+    product, gain, per_pixel
+        As of `step`.
+
+    Raises
+    ------
+    HistoryError
+        If it was done already, or dark, flat or gain were.
+    """
+    frame.require(NAME, needs=NEEDS, forbids=set(FORBIDS) - frame.exposure.applied)
+    return apply_steps(frame, list(steps(frame.exposure, product, gain=gain, per_pixel=per_pixel)))
