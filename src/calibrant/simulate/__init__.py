@@ -1,0 +1,22 @@
+"""Simulate: light to raw files, with the truth beside them. Never imports effects."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calibrant.simulate import detector, observe, readout, scene
+
+__all__ = ["detector", "observe", "readout", "scene"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a part of the simulator when it is first used."""
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
