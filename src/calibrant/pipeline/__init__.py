@@ -1,0 +1,1 @@
+"""Pipeline: exposures and a recipe to products and calibrated frames."""

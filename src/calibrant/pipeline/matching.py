@@ -1,0 +1,120 @@
+"""Which exposures belong together, and which master belongs to which exposure: by facts, not by pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from calibrant.exposures import Exposures
+from calibrant.frame import Exposure
+from calibrant.instrument import Instrument
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Exposures of one kind and one setting.
+
+    Attributes
+    ----------
+    kind : str
+    keys : mapping
+        The matching keys of the kind and their common value (the median, for keys with a tolerance).
+    members : Exposures
+    """
+
+    kind: str
+    keys: Mapping[str, Any]
+    members: Exposures
+
+
+def groups(exposures: Exposures, kind: str, keys: Sequence[str]) -> list[Group]:
+    """Cut exposures into settings: equal in every key, within the instrument's tolerance for numbers.
+
+    Parameters
+    ----------
+    exposures : Exposures
+        All of `kind`.
+    keys : sequence of str
+        Names of facts, e.g. ``("detector", "binning", "temperature")``.
+    """
+    return [
+        Group(kind, dict(zip(keys, labels, strict=True)), members)
+        for labels, members in exposures.group_by(*keys).items()
+    ]
+
+
+def mismatch(keys: Mapping[str, Any], exposure: Exposure, instrument: Instrument) -> str | None:
+    """Why a master of these keys does not fit an exposure, or None if it does.
+
+    A fact unknown on either side decides nothing.
+    """
+    for key, wanted in keys.items():
+        got = exposure.get(key)
+        if wanted is None or got is None:
+            continue
+        if not instrument.same(key, wanted, got):
+            return f"{key} is {_word(wanted)}, not {_word(got)}"
+    return None
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return str(value)
+
+
+Candidate = TypeVar("Candidate")
+
+
+def nearest(
+    candidates: Iterable[Candidate], keys: Callable[[Candidate], Mapping[str, Any]],
+    epoch: Callable[[Candidate], int | None], exposure: Exposure, instrument: Instrument,
+) -> Candidate | None:  # fmt: skip
+    """The candidate that matches, nearest in its tolerant facts, then in time; None if none does."""
+    fitting = [c for c in candidates if mismatch(keys(c), exposure, instrument) is None]
+    if not fitting:
+        return None
+
+    def distance(candidate: Candidate) -> tuple[float, float]:
+        far = sum(
+            abs(value - exposure.get(key)) / reach
+            for key, value in keys(candidate).items()
+            if isinstance(value, (int, float))
+            and isinstance(exposure.get(key), (int, float))
+            and (reach := instrument.reach(key, value)) > 0
+        )
+        when, now = epoch(candidate), exposure.mid
+        return round(far, 1), abs(when - now) if when is not None and now is not None else 0
+
+    return min(fitting, key=distance)
+
+
+def stem(kind: str, keys: Mapping[str, Any], siblings: Sequence[Mapping[str, Any]]) -> str:
+    """A file name for a master: its kind and those facts in which it differs from its siblings.
+
+    Filter, setting and exposure time of a dark are always said, since people look for them.
+    """
+    words = [kind]
+    for key, value in keys.items():
+        told = key in ("filter", "setting", "duration", "exptime")
+        if value is None or not (told or any(other.get(key) != value for other in siblings)):
+            continue
+        words.append(_label(key, value))
+    return "_".join(words)
+
+
+def _label(key: str, value: Any) -> str:
+    text = {
+        "temperature": lambda: f"{value:+.0f}C",
+        "duration": lambda: f"{value:g}s",
+        "exptime": lambda: f"{value:g}s",
+        "binning": lambda: f"bin{_word(value)}",
+        "shape": lambda: _word(value),
+        "detector": lambda: f"det{value}",
+        "filter": lambda: str(value),
+        "setting": lambda: str(value),
+    }.get(key, lambda: f"{key}{_word(value)}")()
+    return "".join(c if c.isalnum() or c in "+-." else "-" for c in text)

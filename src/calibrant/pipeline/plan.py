@@ -1,0 +1,329 @@
+"""The plan of a reduction: which masters are made of what, which frame uses which, and what is missing.
+
+Made from headers alone, so that everything that is missing is known before the first pixel is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from calibrant.effects import overscan
+from calibrant.errors import MissingCalibrationError
+from calibrant.exposures import Exposures
+from calibrant.frame import Exposure
+from calibrant.instrument import Instrument
+from calibrant.pipeline.matching import Group, groups, mismatch, nearest, stem
+from calibrant.pipeline.recipe import Recipe
+
+ENOUGH = 3
+"""Darks of exactly the right time that are worth more than a rate from all: fewer cannot reject a hit."""
+CALIBRATIONS = ("bias", "dark", "flat")
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One master to be made.
+
+    Attributes
+    ----------
+    name : str
+        Stem of its file.
+    kind : str
+    keys : mapping
+        Facts that a frame must share to use it.
+    members : Exposures
+        Raw frames it is made of.
+    uses : mapping
+        Kind -> name of the job whose master prepares the pixels.
+    longest : float
+        The longest exposure time of a dark, seconds.
+    """
+
+    name: str
+    kind: str
+    keys: Mapping[str, Any]
+    members: Exposures
+    uses: Mapping[str, str] = field(default_factory=dict)
+    longest: float = 0.0
+
+    @property
+    def includes_bias(self) -> bool:
+        """Whether this is a dark that still holds its bias."""
+        return self.kind == "dark" and "bias" not in self.uses
+
+    @property
+    def epoch(self) -> int | None:
+        """Mid-time of the members."""
+        return self.members.epoch
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A calibration that a frame needs and the folder does not hold."""
+
+    kind: str
+    why: str
+    frame: str
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A science frame, or a frame of a flat, and the masters it uses: kind -> name of the job."""
+
+    index: int
+    exposure: Exposure
+    uses: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a reduction will do.
+
+    Attributes
+    ----------
+    jobs : tuple of Job
+        Masters, each after those it uses.
+    targets : tuple of Target
+        Science frames.
+    missing : tuple of Missing
+    advised : tuple of Missing
+        What is not there and would do good, but can be gone without: the bias of frames with an overscan.
+    """
+
+    jobs: tuple[Job, ...]
+    targets: tuple[Target, ...]
+    missing: tuple[Missing, ...]
+    advised: tuple[Missing, ...] = ()
+
+    def job(self, name: str) -> Job:
+        """The job of that name."""
+        return next(job for job in self.jobs if job.name == name)
+
+    def refuse_missing(self) -> None:
+        """Raise if anything is missing, and list all of it.
+
+        Raises
+        ------
+        MissingCalibrationError
+        """
+        if not self.missing:
+            return
+        lines = sentences(self.missing)
+        raise MissingCalibrationError(
+            "calibrations are missing: " + "; ".join(lines),
+            do="add the frames, or go on without them (--allow-missing)",
+        )
+
+
+def sentences(lacks: Iterable[Missing]) -> list[str]:
+    """What is missing, one piece of a sentence for each kind and reason."""
+    frames: dict[tuple[str, str], list[str]] = {}
+    for lack in lacks:
+        frames.setdefault((lack.kind, lack.why), []).append(lack.frame)
+    return [f"no {kind} ({why}) for {listed(names)}" for (kind, why), names in frames.items()]
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Names for a sentence: the first few, and how many more."""
+    shown = ", ".join(name.rsplit("/", 1)[-1] for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def make_plan(exposures: Exposures, recipe: Recipe, *, allow_missing: bool = False) -> Plan:
+    """Plan the reduction of a folder.
+
+    Parameters
+    ----------
+    exposures : Exposures
+        All that was found.
+    recipe : Recipe
+    allow_missing : bool
+        Plan to go on without what is missing: flats whose bias nothing removes make no master.
+    """
+    planner = _Planner(exposures, recipe, allow_missing)
+    biases = planner.bias_jobs()
+    darks = planner.dark_jobs(biases)
+    flats = planner.flat_jobs(biases, darks)
+    targets = planner.targets(biases, darks, flats)
+    return Plan((*biases, *darks, *flats), tuple(targets), tuple(planner.missing), tuple(planner.advised))
+
+
+class _Planner:
+    """Gathers what is missing while the jobs are made."""
+
+    def __init__(self, exposures: Exposures, recipe: Recipe, allow_missing: bool) -> None:
+        self.exposures = exposures
+        self.instrument: Instrument = exposures.instrument
+        self.recipe = recipe
+        self.allow_missing = allow_missing
+        self.missing: list[Missing] = []
+        self.advised: list[Missing] = []
+
+    def groups(self, kind: str, extra: Iterable[str] = ()) -> list[Group]:
+        """Exposures of a kind, by the matching keys of its masters; none if the recipe leaves it out."""
+        if not self.recipe.enabled(kind):
+            return []
+        # A window or a mis-set camera must not spoil the master of the others.
+        keys = (*self.instrument.match.get(kind, ()), *extra, "shape")
+        return groups(self.exposures.where(kind=kind), kind, keys)
+
+    def bias_jobs(self) -> list[Job]:
+        """One master bias for each setting."""
+        found = self.groups("bias")
+        return [self._job(group, found) for group in found]
+
+    def dark_jobs(self, biases: Sequence[Job]) -> list[Job]:
+        """Darks: a rate where there is a bias to subtract, else one master for each exposure time."""
+        rates: list[tuple[Group, Job]] = []
+        fixed: list[Group] = []
+        for group in self.groups("dark"):
+            bias = self.match(biases, group.members[0])
+            if bias is not None:
+                rates.append((group, bias))
+            else:
+                fixed.extend(
+                    Group("dark", {**group.keys, **piece.keys}, piece.members)
+                    for piece in groups(group.members, "dark", ("exptime",))
+                )
+        jobs = [self._job(group, fixed) for group in fixed]
+        for group, bias in rates:
+            jobs.append(self._job(group, [group for group, _ in rates], {"bias": bias.name}))
+            jobs.extend(self._exact_darks(group, bias))
+        return jobs
+
+    def _exact_darks(self, group: Group, bias: Job) -> list[Job]:
+        """A rate of one exposure time alone, where frames of that time want it and it has enough darks."""
+        pieces = [
+            Group("dark", {**group.keys, **piece.keys}, piece.members)
+            for piece in groups(group.members, "dark", ("exptime",))
+        ]
+        if len(pieces) < 2:
+            return []
+        lit = [*self.exposures.where(kind="flat"), *self._science()]
+        wanted = [exposure for exposure in lit if exposure.duration is not None]
+        return [
+            self._job(piece, pieces, {"bias": bias.name})
+            for piece in pieces
+            if len(piece.members) >= ENOUGH
+            and any(mismatch(piece.keys, exposure, self.instrument) is None for exposure in wanted)
+        ]
+
+    def flat_jobs(self, biases: Sequence[Job], darks: Sequence[Job]) -> list[Job]:
+        """One master flat for each filter and setting."""
+        found = self.groups("flat")
+        jobs = []
+        for group in found:
+            before = len(self.missing)
+            uses = self._zero_level(group.members, biases, darks)
+            if self.allow_missing and any(lack.kind == "bias" for lack in self.missing[before:]):
+                continue  # counts that still hold their bias say nothing of the light
+            jobs.append(self._job(group, found, uses))
+        return jobs
+
+    def targets(self, biases: Sequence[Job], darks: Sequence[Job], flats: Sequence[Job]) -> list[Target]:
+        """The science frames and their masters."""
+        found = []
+        for index, exposure in enumerate(self.exposures):
+            if exposure.kind not in self.instrument.science:
+                continue
+            uses = dict(self._zero_level([exposure], biases, darks))
+            if self.recipe.enabled("flat") and "flat" not in exposure.applied:
+                flat = self.match(flats, exposure)
+                if flat is not None:
+                    uses["flat"] = flat.name
+                elif self.recipe.required.get("flat"):
+                    self._lack("flat", exposure, flats)
+            found.append(Target(index, exposure, uses))
+        return found
+
+    def _zero_level(
+        self, members: Sequence[Exposure], biases: Sequence[Job], darks: Sequence[Job]
+    ) -> dict[str, str]:
+        """Bias and dark of frames of one setting; where some had theirs removed, of those that had not."""
+        uses: dict[str, str] = {}
+        whole = False
+        for exposure in members:
+            bias = None
+            if "bias" not in exposure.applied and "dark" not in exposure.applied:
+                bias = self.match(biases, exposure)
+                if bias is not None:
+                    uses["bias"] = bias.name
+            if "dark" not in exposure.applied and self.recipe.enabled("dark"):
+                dark = self.dark_for(exposure, darks)
+                if dark is not None:
+                    uses["dark"] = dark.name
+                    whole |= dark.includes_bias
+                elif self.recipe.required.get("dark"):
+                    self._lack("dark", exposure, darks)
+            if not whole and bias is None and not exposure.applied & {"bias", "dark"}:
+                self._no_bias(exposure, biases)
+        if whole:
+            uses.pop("bias", None)  # that dark takes it away
+        return uses
+
+    def _no_bias(self, exposure: Exposure, biases: Sequence[Job]) -> None:
+        """Nothing takes the bias of a frame away: an error, unless its overscan takes away the level."""
+        if not (self.recipe.enabled("bias") and self.recipe.required.get("bias", True)):
+            return
+        has = self.recipe.enabled("overscan") and overscan.has_overscan(exposure, self.instrument)
+        self._lack("bias", exposure, biases, self.advised if has else self.missing)
+
+    def dark_for(self, exposure: Exposure, darks: Sequence[Job]) -> Job | None:
+        """The dark of a frame: of exactly its time if there is one, else a rate measured at longer times."""
+        exact = [job for job in darks if job.keys.get("exptime") is not None]
+        found = self.match(exact, exposure)
+        if found is not None:
+            return found
+        time = exposure.get("darktime") or exposure.get("exptime") or 0.0
+        least = time - self.instrument.reach("exptime", time)
+        rates = [job for job in darks if job.keys.get("exptime") is None and job.longest >= least]
+        return self.match(rates, exposure)
+
+    def match(self, jobs: Iterable[Job], exposure: Exposure) -> Job | None:
+        """The job whose keys fit an exposure, nearest in temperature and time."""
+        return nearest(jobs, lambda job: job.keys, lambda job: job.epoch, exposure, self.instrument)
+
+    def _science(self) -> list[Exposure]:
+        return [exposure for exposure in self.exposures if exposure.kind in self.instrument.science]
+
+    def _lack(
+        self, kind: str, exposure: Exposure, jobs: Sequence[Job], to: list[Missing] | None = None
+    ) -> None:
+        """Note what is missing, with the reason of the nearest miss."""
+        reasons = [mismatch(job.keys, exposure, self.instrument) for job in jobs]
+        why = next((reason for reason in reasons if reason), "")
+        if kind == "dark":
+            why = self._why_no_dark(exposure, jobs) or why
+        elif kind == "flat" and not jobs and len(self.exposures.where(kind="flat")):
+            why = "the flats cannot be used without their bias"
+        elif kind == "flat" and len(reasons) > 1:
+            wanted = {
+                key: exposure.get(key)
+                for key in self.instrument.match.get(kind, ())
+                if key in ("filter", "setting")
+            }
+            why = ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None) or why
+        lacks = self.missing if to is None else to
+        lacks.append(Missing(kind, why or "none at all", exposure.path or "frame in memory"))
+
+    def _why_no_dark(self, exposure: Exposure, jobs: Sequence[Job]) -> str:
+        """Another setting, if that is so of all darks; else the times of those of the setting."""
+        own = [
+            job
+            for job in jobs
+            if mismatch({k: v for k, v in job.keys.items() if k != "exptime"}, exposure, self.instrument)
+            is None
+        ]
+        times = sorted(
+            {time for job in own for one in job.members if (time := one.get("exptime")) is not None}
+        )
+        if not times or exposure.get("exptime") is None:
+            return ""
+        return f"for {exposure.get('exptime'):g} s; there are {listed([f'{time:g} s' for time in times], 8)}"
+
+    def _job(self, group: Group, siblings: Sequence[Group], uses: Mapping[str, str] | None = None) -> Job:
+        times = [time for member in group.members if (time := member.get("exptime")) is not None]
+        name = stem(group.kind, group.keys, [other.keys for other in siblings])
+        return Job(name, group.kind, group.keys, group.members, uses or {}, max(times, default=0.0))

@@ -1,0 +1,252 @@
+"""Workshop: makes the masters of a plan, or finds them up to date, and hands them out."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from calibrant.effects import bias, cosmic_rays, dark, defects, flat, overscan, pedestal
+from calibrant.effects._pair_gain import pair_gain
+from calibrant.effects.common import versions
+from calibrant.errors import ConfigError, FileError
+from calibrant.exposures import Exposures
+from calibrant.files.fits import read, write
+from calibrant.files.hashing import HashCache, file_hash
+from calibrant.frame import Exposure
+from calibrant.pipeline.ledger import Ledger, recipe_key
+from calibrant.pipeline.plan import Job
+from calibrant.pipeline.recipe import Recipe
+from calibrant.pipeline.summary import master_entry
+from calibrant.product import Product
+from calibrant.stack.pixel import PixelStep
+
+Progress = Callable[[int, int, str], None]
+MEASURE: Mapping[str, Callable[..., Any]] = {
+    "bias": bias.measure,
+    "dark": dark.measure,
+    "flat": flat.measure,
+    "defects": defects.measure,
+}
+APPLY: Mapping[str, Callable[..., Any]] = {
+    "overscan": overscan.apply,
+    "pedestal": pedestal.measure,
+    "cosmic_rays": cosmic_rays.apply,
+}
+GIVEN = {"exposures", "frame", "product", "products", "progress", "runner", "budget", "instrument"}
+FOLDER = "masters"
+HELD = 5  # masters in memory: those of one frame, and one more
+
+
+def check_options(recipe: Recipe) -> None:
+    """See that the effects know the options that a recipe gives them, before anything is made.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for kind in recipe.measure:
+        _check_names(f"measure.{kind}", MEASURE.get(kind), recipe.measure_options(kind))
+    for step in recipe.steps_options:
+        _check_names(f"steps_options.{step}", APPLY.get(step), recipe.options(step))
+
+
+def _check_names(where: str, verb: Callable[..., Any] | None, options: Mapping[str, Any]) -> None:
+    parameters = {} if verb is None else dict(inspect.signature(verb).parameters)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return  # the effect looks at them itself
+    known = [name for name in parameters if name not in GIVEN]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"known are: {', '.join(known)}" if known else "it has none but enabled"
+            raise ConfigError(
+                f"unknown option {name!r}", where=where, do=f"did you mean {close[0]!r}?" if close else hint
+            )
+
+
+@dataclass(eq=False)
+class Workshop:
+    """Makes masters and remembers them.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    ledger : Ledger
+        What is in the folder of results already.
+    hashes : HashCache
+        Of the raw files, kept between runs.
+    engine : mapping
+        ``runner``, ``budget``, ``progress`` of every measurement.
+    """
+
+    recipe: Recipe
+    ledger: Ledger
+    hashes: HashCache
+    engine: Mapping[str, Any]
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
+    _products: dict[str, Product] = field(default_factory=dict)
+
+    def make(self, job: Job) -> None:
+        """See that the master of a job is there: made now, or found as it was made before of the same."""
+        file, key = f"{FOLDER}/{job.name}.fits", self.key(job)
+        if self._keys.get(job.name) == key:
+            return
+        self._keys[job.name] = key
+        known = self.ledger.fresh(file, key)
+        if known is not None:
+            self.entries[job.name] = {**known, "reused": True}
+            return
+        self._keep(job.name, file, key, self._measured(job))
+
+    def key(self, job: Job) -> str:
+        """The recipe key of a job: raw hashes, masters' keys, options and versions."""
+        return recipe_key(
+            kind=job.kind,
+            inputs=[self.hash(exposure) for exposure in job.members],
+            applied=[sorted(exposure.applied) for exposure in job.members],
+            uses={kind: self._keys[name] for kind, name in job.uses.items()},
+            options=self.recipe.measure_options(job.kind),
+            steps=[step for step in self.recipe.steps if self.recipe.enabled(step)],
+            overscan=self.recipe.options("overscan"),
+            instrument=job.members.instrument.model_dump_json(),
+            versions=versions(),
+        )
+
+    def hash(self, exposure: Exposure) -> str:
+        """The hash of a raw file, made once for each state of it."""
+        if exposure.path is None:
+            raise FileError("only frames in files can be reduced", where=exposure.identifier)
+        return file_hash(exposure.path, self.hashes)
+
+    def product(self, name: str) -> Product:
+        """A master that was made, read from its file if need be."""
+        found = self._products.pop(name, None)
+        if found is None:
+            made = read(self.ledger.folder / FOLDER / f"{name}.fits")
+            assert isinstance(made, Product)
+            found = made
+        self._remember(name, found)
+        return found
+
+    def _remember(self, name: str, product: Product) -> None:
+        """Keep the masters used last, and no more: they are as large as frames, seven planes each."""
+        self._products[name] = product
+        while len(self._products) > HELD:
+            del self._products[next(iter(self._products))]
+
+    def key_of(self, name: str) -> str:
+        """The recipe key of a master that was made."""
+        return self._keys[name]
+
+    def uses(self, job: Job) -> dict[str, Product]:
+        """The masters that prepare the pixels of a job."""
+        return {kind: self.product(name) for kind, name in job.uses.items()}
+
+    def noise_of_darks(self, exposure: Exposure) -> float | None:
+        """Noise of one frame as the quietest dark of the camera shows it, adu; for want of a bias."""
+        if exposure.read_noise is not None:
+            return None
+        found = [
+            quantity["value"]
+            for entry in self.entries.values()
+            if entry["kind"] == "dark" and entry["keys"].get("detector") == exposure.detector
+            for quantity in entry["quantities"]
+            if quantity["name"] == "noise" and quantity["value"] is not None
+        ]
+        return min(found, default=None)
+
+    def prepared(self, members: Exposures) -> Exposures:
+        """Exposures whose overscan is taken off while they are read, where they have one."""
+        instrument = members.instrument
+        if not (self.recipe.enabled("overscan") and overscan.has_overscan(members[0], instrument)):
+            return members
+        options = self.recipe.options("overscan")
+        return members.through(overscan.step(members[0], instrument=instrument, **options))
+
+    def _measured(self, job: Job) -> Product:
+        """The master of a job; a file that turns out to be unreadable is left out, and told."""
+        members, notes = job.members, []
+        while True:
+            try:
+                product = self._of(job, members)
+                break
+            except FileError as error:
+                others = [i for i, one in enumerate(members) if one.path != str(error.where)]
+                if len(others) in (0, len(members)):
+                    raise
+                members = members.take(others)
+                notes.append(f"left out: {error}")
+        provenance = replace(product.provenance, notes=(*product.provenance.notes, *notes))
+        return replace(product, provenance=provenance)
+
+    def _of(self, job: Job, members: Exposures) -> Product:
+        members = self.prepared(members.hashed(self.hashes))
+        products = self.uses(job)
+        options = self.recipe.measure_options(job.kind)
+        if job.kind == "flat" and "bias" not in products:
+            members = self._levelled(members, products)
+            options.setdefault("read_noise", self.noise_of_darks(members[0]))
+        product: Product = MEASURE[job.kind](members, products=products, **options, **self.engine)
+        if job.kind == "flat":
+            product = _with_gain(product, members, products)
+        # The effect says what is typical of its frames; the plan says what it will match by.
+        keys = {name: value for name, value in job.keys.items() if value is not None and name != "shape"}
+        return replace(product, keys={**product.keys, **keys})
+
+    def _levelled(self, members: Exposures, products: Mapping[str, Product]) -> Exposures:
+        """Flats of a camera without bias frames, brought to the level of their dark."""
+        whole = "dark" in products and bool(products["dark"].keys.get("includes_bias"))
+        gone = all(member.applied & {"bias", "dark"} for member in members)
+        if not (whole or gone):
+            # Without a dark either, the overscan alone has taken the level away: nothing is left to measure.
+            return members.through(lambda _: PixelStep("pedestal", offset=0.0, note="known by the overscan"))
+        if not self.recipe.enabled("pedestal"):
+            return members
+        options = self.recipe.options("pedestal")
+        level = pedestal.measure(members, products=products, **options, **self.engine)
+        return members.through(lambda exposure: pedestal.step(exposure, level))
+
+    def defects(self, names: Mapping[str, str]) -> str | None:
+        """Defects of one setting from its masters (kind -> name of the job); returns their name."""
+        if not self.recipe.enabled("defects") or not names:
+            return None
+        settings = (names[kind].partition("_")[2] for kind in ("dark", "flat") if kind in names)
+        name = "_".join(["defects", *filter(None, settings)])
+        if name in self._keys:
+            return name
+        file = f"{FOLDER}/{name}.fits"
+        key = self._keys[name] = recipe_key(
+            kind="defects",
+            uses={kind: self._keys[job] for kind, job in names.items()},
+            options=self.recipe.measure_options("defects"),
+            versions=versions(),
+        )
+        known = self.ledger.fresh(file, key)
+        if known is not None:
+            self.entries[name] = {**known, "reused": True}
+            return name
+        products = {kind: self.product(job) for kind, job in names.items()}
+        self._keep(
+            name, file, key, defects.measure(products=products, **self.recipe.measure_options("defects"))
+        )
+        return name
+
+    def _keep(self, name: str, file: str, key: str, product: Product) -> None:
+        entry = master_entry(name, file, product)
+        with self.ledger.writing(file) as replacing:
+            write(product, self.ledger.folder / file, overwrite=replacing)
+            self.ledger.put(file, key, entry)
+        self._remember(name, product)
+        self.entries[name] = {**entry, "reused": False}
+
+
+def _with_gain(flat_: Product, members: Exposures, products: Mapping[str, Product]) -> Product:
+    """The flat with the gain that its pairs of frames show, beside the nominal one."""
+    if len(members) < 2 or "bias" not in products:
+        return flat_
+    measured = pair_gain(members, products["bias"], members.instrument.nominal(members[0]).saturation)
+    return flat_ if measured is None else replace(flat_, quantities=(*flat_.quantities, measured))
