@@ -1,0 +1,53 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from calibrant.cli import combine, instrument, listing, pixel, reduce, show, simulate
+from calibrant.cli.common import command
+
+app = typer.Typer(
+    name="calibrant",
+    help="Raw detector frames in, calibrations that can be trusted and calibrated frames out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"calibrant {version('calibrant')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Raw detector frames in, calibrations that can be trusted and calibrated frames out."""
+
+
+command(app, "ls")(listing.ls)
+command(app, "reduce")(reduce.reduce)
+command(app, "combine")(combine.combine)
+command(app, "debug-pixel")(pixel.debug_pixel)
+command(app, "show")(show.show)
+
+simulations = typer.Typer(no_args_is_help=True, help="Simulate raw frames whose truth is known.")
+command(simulations, "ccd-night")(simulate.ccd_night)
+app.add_typer(simulations, name="simulate")
+
+instruments = typer.Typer(no_args_is_help=True, help="Instrument files: list, print, check.")
+command(instruments, "ls")(instrument.ls)
+command(instruments, "print")(instrument.print_file)
+command(instruments, "check")(instrument.check)
+app.add_typer(instruments, name="instrument")

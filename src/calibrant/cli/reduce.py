@@ -1,0 +1,152 @@
+"""``calibrant reduce``: a folder of raw frames to masters, calibrated frames, pictures and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calibrant.cli.common import Terminal
+from calibrant.errors import OptionError
+
+
+def reduce(
+    terminal: Terminal,
+    folder: Annotated[Path, typer.Argument(help="Folder of raw frames.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
+    instrument: Annotated[
+        str, typer.Option("--instrument", "-i", help="Name of an instrument, a TOML file, or auto.")
+    ] = "auto",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, a TOML file, or auto.")] = "auto",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: steps_options.gain.enabled=false")
+    ] = None,
+    kinds: Annotated[
+        Path | None, typer.Option(help="A table (CSV or TOML) that says what files are: name or glob, kind.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Go on without calibrations that are missing.")
+    ] = False,
+    plots: Annotated[bool, typer.Option(help="Draw pictures.")] = True,
+    budget: Annotated[str, typer.Option(help="Memory that combining may use.")] = "512MB",
+    jobs: Annotated[int, typer.Option(help="Threads; 0 for one per core.")] = 0,
+) -> None:
+    """Reduce a folder: masters/, calibrated/, plots/ and summary.json."""
+    from calibrant.pipeline.run import reduce as run
+
+    with terminal.progress() as progress:
+        reduction = run(
+            folder,
+            out=out,
+            instrument=instrument,
+            recipe=recipe,
+            changes=_changes(change or []),
+            kinds=kinds,
+            budget=budget,
+            runner=jobs or None,
+            progress=progress,
+            overwrite=terminal.overwrite,
+            allow_missing=allow_missing,
+        )
+        pictures = _pictures(reduction, progress) if plots else []
+    summary = reduction.summary.as_dict()
+    terminal.result({**summary, "pictures": pictures}, lambda: _print(terminal, summary, pictures))
+    if reduction.summary.failed:
+        raise typer.Exit(1)
+
+
+def _pictures(reduction: Any, progress: Any) -> list[str]:
+    from calibrant.cli.pictures import draw
+
+    return draw(reduction, progress)
+
+
+def _changes(words: list[str]) -> dict[str, str]:
+    changes = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.strip():
+            raise OptionError("a change of the recipe is name=value", where="--set", got=repr(word))
+        changes[name.strip()] = value.strip()
+    return changes
+
+
+def _print(terminal: Terminal, summary: Mapping[str, Any], pictures: list[str]) -> None:
+    """The table on the terminal: what was found, masters, frames, then what is doubtful."""
+    from calibrant.pipeline.plan import listed
+
+    found = ", ".join(f"{count} {kind}" for kind, count in sorted(summary["exposures"].items()))
+    typer.echo(f"{summary['folder']}: {found} ({summary['instrument']})")
+    if summary["masters"]:
+        rows = [_master_row(entry) for entry in summary["masters"]]
+        terminal.table(rows, list(rows[0]), title="masters")
+    if summary["frames"]:
+        rows = [_frame_row(entry) for entry in summary["frames"]]
+        ways = {row["steps"] for row in rows}
+        if len(ways) == 1:  # said once, so that the table fits a terminal
+            rows = [{name: value for name, value in row.items() if name != "steps"} for row in rows]
+            terminal.table(rows, list(rows[0]), title=f"calibrated frames: {ways.pop()}")
+        else:
+            terminal.table(rows, list(rows[0]), title="calibrated frames")
+    for warning in summary["warnings"]:
+        typer.echo(f"note: {warning}")
+    lacks: dict[str, list[str]] = {}
+    for lack in summary["missing"]:
+        lacks.setdefault(lack["kind"], []).append(lack["frame"])
+    for kind, names in lacks.items():
+        typer.echo(f"without {kind}: {listed(names)}")
+    for problem in summary["problems"]:
+        typer.echo(f"left out: {problem['problem']}")
+    out = Path(summary["out"])
+    typer.echo(
+        f"results: {out}/  summary: {out / 'summary.json'}"
+        + (f"  pictures: {out / 'plots'}/" if pictures else "")
+    )
+    typer.echo(f"{summary['seconds']:.1f} s without pictures")
+
+
+TOLD = (
+    ("read_noise", "read noise {value:.3g} {unit}"),
+    ("drift_range", "drift {value:.2g} {unit}"),
+    ("rate", "{value:.3g} {unit}"),
+    ("hot_fraction", "hot {percent:.2g} %"),
+    ("cosmic_ray_rate", "hits {value:.2g} {unit}"),
+    ("nonlinearity", "non-linear {value:.2g} %"),
+    ("pair_gain", "gain {value:.3g} e-/adu"),
+    ("scatter", "scatter {value:.2g} %"),
+)
+
+
+def _master_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    values = {q["name"]: q for q in reversed(entry["quantities"])}
+    told = [
+        form.format(
+            value=values[name]["value"],
+            percent=100 * values[name]["value"],
+            unit=values[name].get("unit", ""),
+        )
+        for name, form in TOLD
+        if name in values and values[name]["value"] is not None
+    ]
+    return {
+        "master": entry["name"],
+        "frames": entry["frames"] or None,
+        "median": None if entry["median"] is None else f"{entry['median']:.5g} {entry['unit']}".strip(),
+        "measured": ", ".join(told) or None,
+        "state": "kept" if entry.get("reused") else "made",
+    }
+
+
+def _frame_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    steps = [step for step in entry["steps"] if step not in ("saturation", "read_noise")]
+    return {
+        "frame": entry["name"],
+        "filter": entry["filter"],
+        "exptime": entry["exptime"],
+        "steps": ", ".join(steps),
+        "median": None if entry["median"] is None else f"{entry['median']:.5g} {entry['unit']}",
+        "noise": None if entry["noise"] is None else f"{entry['noise']:.4g} {entry['unit']}",
+        "state": "kept" if entry.get("reused") else "made",
+    }

@@ -1,0 +1,1 @@
+"""Report: products and frames as pictures."""
