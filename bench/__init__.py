@@ -1,0 +1,1 @@
+"""Side by side: ours and the alternative, in one run."""
