@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from calibrant.frame import DQ, Exposure, Frame
     from calibrant.instrument import Instrument
     from calibrant.product import Product, Quantity
+    from calibrant.registry.store import Registry
     from calibrant.stack.noise import Noise
     from calibrant.stack.reject import (
         GESD,
@@ -46,6 +47,7 @@ __all__ = [
     "Percentile",
     "Product",
     "Quantity",
+    "Registry",
     "SigmaClip",
     "Winsorised",
     "__version__",
@@ -69,6 +71,7 @@ _HOMES = {
     "Noise": "stack.noise",
     "Product": "product",
     "Quantity": "product",
+    "Registry": "registry.store",
     "combine": "exposures",
     "debug_pixel": "exposures",
     "read": "files.fits",

@@ -14,9 +14,14 @@
     │   ├── BudgetError              the memory budget cannot hold the plan
     │   ├── HistoryError             a step that was done already, or one that is missing
     │   ├── MissingCalibrationError  science frames without the masters they need
-    │   └── OutputExistsError        a file in the way, and no leave to overwrite it
+    │   ├── OutputExistsError        a file in the way, and no leave to overwrite it
+    │   └── RegistryError            the registry cannot be used as asked
+    │       ├── NoMatchError         no product fits; the nearest misses are named
+    │       ├── AmbiguousError       several fit equally well, or the question leaves open which is meant
+    │       └── OverlapError         a certification that would overlap another one
     └── WorkError                    the work itself failed (exit code 1)
-        └── WriteError               nothing was written: full disk, no permission
+        ├── WriteError               nothing was written: full disk, no permission
+    └── DatabaseError            the database failed: connection lost, damaged file
 """
 
 from __future__ import annotations
@@ -133,9 +138,29 @@ class OutputExistsError(UserError):
     """A file in the way, and no leave to overwrite it."""
 
 
+class RegistryError(UserError):
+    """The registry cannot be used as asked: missing, foreign, read-only, too new, or a question it refuses."""
+
+
+class NoMatchError(RegistryError):
+    """No product fits; the sentence names the nearest misses."""
+
+
+class AmbiguousError(RegistryError):
+    """Several products fit equally well, or the question leaves open which one is meant."""
+
+
+class OverlapError(RegistryError):
+    """A certification that would overlap another one of the same tag, kind and keys."""
+
+
 class WorkError(CalibrantError):
     """Work that failed for a reason outside the input."""
 
 
 class WriteError(WorkError):
     """Nothing was written: the disk is full, or writing is not allowed there."""
+
+
+class DatabaseError(WorkError):
+    """The database of a registry failed: the connection was lost, the file is damaged, others hold it too long."""
