@@ -139,7 +139,7 @@ class OutputExistsError(UserError):
 
 
 class RegistryError(UserError):
-    """The registry cannot be used as asked: missing, foreign, read-only, too new, or a question it refuses."""
+    """The registry cannot be used as asked: missing, foreign, read-only, or a question it refuses."""
 
 
 class NoMatchError(RegistryError):
@@ -163,4 +163,4 @@ class WriteError(WorkError):
 
 
 class DatabaseError(WorkError):
-    """The database of a registry failed: the connection was lost, the file is damaged, others hold it too long."""
+    """The database of a registry failed: connection lost, file damaged, or others hold it too long."""
