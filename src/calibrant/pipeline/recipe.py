@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from calibrant.errors import ConfigError
+from calibrant.pipeline import limits
 
 Step = Literal["overscan", "pedestal", "bias", "read_noise", "dark", "flat", "defects", "gain", "cosmic_rays"]
 ORDER: tuple[str, ...] = (
@@ -39,6 +40,9 @@ class Recipe(_Model):
         Kind of master -> options of its `measure`.
     steps_options : mapping
         Step -> options of its `apply`; ``enabled = false`` switches it off.
+    verify : mapping
+        Kind of product -> name of a value -> lowest and highest that pass, inclusive; see
+        `calibrant.pipeline.limits`. Not part of a dump: it changes no pixel, and must not make a frame stale.
     """
 
     schema_version: Literal[1] = Field(1, alias="schema")
@@ -49,6 +53,18 @@ class Recipe(_Model):
     required: Mapping[str, bool] = Field(default_factory=dict)
     measure: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     steps_options: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    verify: Mapping[str, Mapping[str, tuple[float, float]]] = Field(default_factory=dict, exclude=True)
+
+    @field_validator("verify", mode="before")
+    @classmethod
+    def _dotted(cls, tables: Any) -> Any:
+        """Names with a dot are one name, with or without quotes in the file."""
+        if not isinstance(tables, Mapping):
+            return tables
+        return {
+            kind: limits.flattened(table) if isinstance(table, Mapping) else table
+            for kind, table in tables.items()
+        }
 
     @field_validator("steps_options")
     @classmethod
@@ -66,6 +82,10 @@ class Recipe(_Model):
     def options(self, step: str) -> dict[str, Any]:
         """Options of `apply` of `step`."""
         return {name: value for name, value in self.steps_options.get(step, {}).items() if name != "enabled"}
+
+    def limits(self, kind: str) -> limits.Limits:
+        """What bounds the values of a product of `kind`; empty if the recipe has no such table."""
+        return self.verify.get(kind, {})
 
     def measure_options(self, kind: str) -> dict[str, Any]:
         """Options of `measure` for masters of `kind`."""
@@ -107,6 +127,7 @@ def load(name_or_path: str | Path, changes: Mapping[str, str] | None = None) -> 
     except ValidationError as error:
         raise _explained(error, where) from None
     _check_order(recipe, where)
+    limits.check(recipe.verify, where)
     return recipe
 
 
