@@ -1,0 +1,69 @@
+"""How the registry says a time, a duration, a value and a product."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from calibrant.frame import iso_time
+from calibrant.registry.records import Candidate
+
+_UNITS = ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1000, "ms"))
+_DIGITS = len("sha256:") + 12
+
+
+def short(product: Candidate | str) -> str:
+    """The beginning of an identity: long enough to be unique, and to be typed."""
+    identity = product if isinstance(product, str) else product.identity
+    return identity[:_DIGITS]
+
+
+def moment(microseconds: int) -> str:
+    """ISO time, UTC, without a fraction that is zero.
+
+    Parameters
+    ----------
+    microseconds : int
+        Since 1970 UTC.
+    """
+    try:
+        return iso_time(microseconds).replace(".000Z", "Z")
+    except (ValueError, OverflowError, OSError):  # beyond year 9999, or before year 1
+        return f"{microseconds / 31_557_600e6 + 1970:.0f}"
+
+
+def duration(microseconds: int) -> str:
+    """A duration in its best unit: ``3.2 d``, ``45.0 s``."""
+    for size, unit in _UNITS:
+        if abs(microseconds) >= size:
+            return f"{microseconds / size:.1f} {unit}"
+    return f"{microseconds} us" if microseconds else "0 s"
+
+
+def span(candidate: Candidate) -> str:
+    """Validity in words."""
+    if candidate.state == "draft":
+        return "a draft"
+    if candidate.begin is None and candidate.end is None:
+        return "valid always"
+    if candidate.begin is None:
+        return f"valid until {moment(candidate.end or 0)}"
+    if candidate.end is None:
+        return f"valid from {moment(candidate.begin)}"
+    return f"valid {moment(candidate.begin)} to {moment(candidate.end)}"
+
+
+def value(found: Any) -> str:
+    """A value of a key: ``r``, ``-10.5``, ``2x2``."""
+    if isinstance(found, float):
+        return f"{found:g}"
+    if isinstance(found, (tuple, list)):
+        return "x".join(map(value, found))
+    return str(found)
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'flat'?)``, or nothing."""
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
