@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from calibrant import effects, errors, instrument, simulate
+    from calibrant.comparison import compare
     from calibrant.exposures import Exposures, combine, debug_pixel
     from calibrant.files.fits import read, write
     from calibrant.frame import DQ, Exposure, Frame
@@ -52,6 +53,7 @@ __all__ = [
     "Winsorised",
     "__version__",
     "combine",
+    "compare",
     "debug_pixel",
     "effects",
     "errors",
@@ -73,6 +75,7 @@ _HOMES = {
     "Quantity": "product",
     "Registry": "registry.store",
     "combine": "exposures",
+    "compare": "comparison",
     "debug_pixel": "exposures",
     "read": "files.fits",
     "write": "files.fits",

@@ -24,12 +24,13 @@ BELOW: dict[str, set[str]] = {
     "exposures": {"errors", "stats", "sections", "times", *NOUNS, "files", "stack"},
     "effects": {"errors", "stats", "sections", "times", *NOUNS, "stack", "exposures"},
     "simulate": {"errors", "stats", "sections", "times", *NOUNS, "files"},
-    "compare": {"errors", "stats", *NOUNS},
+    "comparison": {"errors", "stats", *NOUNS},
     "registry": {"errors", "times", *NOUNS, "files"},
     "pipeline": {
-        "errors", "stats", "times", *NOUNS, "files", "stack", "exposures", "effects", "registry", "compare",
+        "errors", "stats", "times", *NOUNS, "files", "stack", "exposures", "effects", "registry",
+        "comparison",
     },
-    "report": {"errors", "stats", "times", *NOUNS, "files", "exposures", "registry", "compare"},
+    "report": {"errors", "stats", "times", *NOUNS, "files", "exposures", "registry", "comparison"},
 }  # fmt: skip
 TOP = {"cli", "web", "__main__"}  # may import everything below
 ROOMS_OF_LIBRARIES = {

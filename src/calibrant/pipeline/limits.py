@@ -34,7 +34,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     },
     "dark": {
         **_COMMON,
-        "noise_ratio": "Noise of the residual over that of the noise model: read noise, dark electrons, masters.",
+        "noise_ratio": "Noise of the residual over that of the model: reading, dark electrons, masters.",
         "rate": "Residual level that grows with the dark time, at the longest time, in sigmas of a pixel.",
     },
     "flat": {
@@ -47,7 +47,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     },
     "defects": {
         "flagged": "Fraction of pixels with any flag.",
-        "missed_hot": "Fraction of pixels, unflagged, that lie 10 sigma above their surroundings in most darks.",
+        "missed_hot": "Fraction of pixels, unflagged, 10 sigma above their surroundings in most darks.",
         "missed_dead": "Fraction of pixels, unflagged, below half of their surroundings in most flats.",
         "confirmed": "Fraction of the pixels flagged hot or dead that stand out in most frames.",
     },

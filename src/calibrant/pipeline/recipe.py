@@ -83,7 +83,7 @@ class Recipe(_Model):
         """Options of `apply` of `step`."""
         return {name: value for name, value in self.steps_options.get(step, {}).items() if name != "enabled"}
 
-    def limits(self, kind: str) -> limits.Limits:
+    def limits_of(self, kind: str) -> limits.Limits:
         """What bounds the values of a product of `kind`; empty if the recipe has no such table."""
         return self.verify.get(kind, {})
 
@@ -176,6 +176,10 @@ def _explained(error: ValidationError, where: str) -> ConfigError:
         close = difflib.get_close_matches(str(first["input"]), ORDER, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(ORDER)}"
         return ConfigError(f"{place} has the unknown value {first['input']!r}", where=where, do=hint)
+    if place.startswith("verify."):
+        sentence = f"{place}: limits are two numbers"
+        got = repr(first.get("input"))
+        return ConfigError(sentence, where=where, expected="[low, high], inf where there is none", got=got)
     return ConfigError(f"{place}: {first['msg'].lower()}", where=where, got=repr(first.get("input")))
 
 
