@@ -140,7 +140,7 @@ def test_two_amplifiers_have_their_own_gain_and_level():
     left, right = made.amplifiers
     assert (left.start, left.stop, right.start, right.stop) == (0, 128, 128, 256)
     assert right.reverse and right.gain != left.gain
-    assert made.gain[127] == np.float32(left.gain) and made.gain[128] == np.float32(right.gain)
+    assert made.gain[0, 127] == np.float32(left.gain) and made.gain[0, 128] == np.float32(right.gain)
     assert made.bias[:, 200].mean() - made.bias[:, 20].mean() == pytest.approx(70.0, abs=8)
 
 

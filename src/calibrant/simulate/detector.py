@@ -6,7 +6,7 @@ The chain goes on in `readout`: signal, image.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -57,8 +57,12 @@ class Design:
         Particles per pixel and second (5e-8 is 1.6 per cm2 and minute for 13.5 micron pixels).
     bleeding : bool
         Whether charge above the full well runs along the columns; otherwise it is lost.
-    overscan : int
-        Columns read after the last pixel of each amplifier.
+    bad_column : float
+        Dark current of the hot one, as a multiple of `dark`.
+    overscan, prescan : int
+        Columns read after the last pixel of each row of an amplifier, and before the first.
+    parallel : int
+        Rows read after the last one of each amplifier.
     amplifiers : int
         1 or 2: left and right half, read out towards their own sides; the second has more gain and noise.
     """
@@ -80,9 +84,12 @@ class Design:
     telegraph: float = 60.0
     dead: float = 60.0
     bad_columns: bool = True
+    bad_column: float = 40.0
     cosmic_rate: float = 5e-8
     bleeding: bool = True
     overscan: int = 32
+    prescan: int = 0
+    parallel: int = 0
     amplifiers: int = 1
 
     def __post_init__(self) -> None:
@@ -134,6 +141,10 @@ class Amplifier:
         adu.
     reverse : bool
         Whether its columns are read from the right.
+    bottom, top : int
+        Its rows of the data section; to the last one if `top` is None.
+    downwards : bool
+        Whether its rows are read from the top.
     """
 
     name: str
@@ -143,6 +154,20 @@ class Amplifier:
     gain: float
     read_noise: float
     reverse: bool = False
+    bottom: int = 0
+    top: int | None = None
+    downwards: bool = False
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Its pixels of the data section, (rows, columns)."""
+        return slice(self.bottom, self.top), slice(self.start, self.stop)
+
+    @property
+    def turns(self) -> tuple[slice, slice]:
+        """Slices that turn its pixels from their places on the detector to the order of readout, and back."""
+        rows, cols = (slice(None, None, -1 if turned else 1) for turned in (self.downwards, self.reverse))
+        return rows, cols
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,9 +215,6 @@ class Detector:
         design = (design or Design()).changed(**changes)
         amplifiers = _amplifiers(design, shape[1])
         dark, dq = structure.dark_rate(shape, design.dark, design.hot_fraction, rng)
-        noise = np.empty(shape, np.float32)
-        for amplifier in amplifiers:
-            noise[:, amplifier.start : amplifier.stop] = amplifier.read_noise
         clean = cls(
             design=design,
             amplifiers=amplifiers,
@@ -200,12 +222,14 @@ class Detector:
             structure=structure.bias_structure(shape, design.bias_structure, rng),
             dark=dark,
             throughput=structure.throughput(shape, design.filters, design.vignette, design.prnu, rng),
-            read_noise=noise,
+            read_noise=by_amplifier(shape, amplifiers, "read_noise"),
             telegraph=np.zeros(shape, np.float32),
             shutter=structure.shutter_delay(shape, design.shutter),
             dq=dq,
         )
-        return _damaged(clean, rng)
+        found = damage(shape, design, amplifiers, rng)
+        planes = {name: plane * found.response for name, plane in clean.throughput.items()}
+        return replace(damaged(clean, found), throughput=planes)
 
     @property
     def shape(self) -> Shape:
@@ -214,8 +238,8 @@ class Detector:
 
     @property
     def gain(self) -> F4:
-        """Gain of each column, (cols,), e-/adu."""
-        return self._by_column("gain")
+        """Gain of each pixel, (rows, cols), e-/adu."""
+        return by_amplifier(self.shape, self.amplifiers, "gain")
 
     @property
     def bias(self) -> F4:
@@ -223,7 +247,7 @@ class Detector:
 
         Telegraph pixels stand at half their amplitude.
         """
-        level = self._by_column("level")[np.newaxis, :] + self.row_level[:, np.newaxis]
+        level = by_amplifier(self.shape, self.amplifiers, "level") + self.row_level[:, np.newaxis]
         return level + self.structure + 0.5 * self.telegraph
 
     def dark_at(self, temperature: float | None = None) -> F4:
@@ -250,11 +274,13 @@ class Detector:
             )
         return self.throughput[filter]
 
-    def _by_column(self, name: str) -> F4:
-        values = np.empty(self.shape[1], np.float32)
-        for amplifier in self.amplifiers:
-            values[amplifier.start : amplifier.stop] = getattr(amplifier, name)
-        return values
+
+def by_amplifier(shape: Shape, amplifiers: Sequence[Amplifier], name: str) -> F4:
+    """A plane (rows, cols) that holds one number of each amplifier, such as ``gain``."""
+    values = np.empty(shape, np.float32)
+    for amplifier in amplifiers:
+        values[amplifier.window] = getattr(amplifier, name)
+    return values
 
 
 def _amplifiers(design: Design, cols: int) -> tuple[Amplifier, ...]:
@@ -268,41 +294,81 @@ def _amplifiers(design: Design, cols: int) -> tuple[Amplifier, ...]:
     )
 
 
-def _damaged(detector: Detector, rng: np.random.Generator) -> Detector:
-    """The detector with noisy, telegraph and dead pixels and bad columns."""
-    design, shape = detector.design, detector.shape
+@dataclass(frozen=True, eq=False)
+class Damage:
+    """What is wrong with the pixels of a detector, as planes (rows, cols).
+
+    Attributes
+    ----------
+    noise, response : array
+        Factors on read noise and on the response to light.
+    telegraph : array
+        adu: amplitude of the pixels that jump.
+    dark : array
+        electron/s, to be added.
+    dq : array of uint32
+    """
+
+    noise: F4
+    response: F4
+    telegraph: F4
+    dark: F4
+    dq: NDArray[np.uint32]
+
+
+def damage(shape: Shape, design: Design, amplifiers: Sequence[Amplifier], rng: np.random.Generator) -> Damage:
+    """Draw noisy, telegraph and dead pixels and bad columns."""
     megapixels = shape[0] * shape[1] / MEGAPIXEL
-    noise, telegraph, dq = detector.read_noise.copy(), detector.telegraph.copy(), detector.dq.copy()
+    found = Damage(
+        noise=np.ones(shape, np.float32),
+        response=np.ones(shape, np.float32),
+        telegraph=np.zeros(shape, np.float32),
+        dark=np.zeros(shape, np.float32),
+        dq=np.zeros(shape, np.uint32),
+    )
     at = structure.scatter_pixels(shape, round(design.noisy * megapixels), rng)
-    noise[at] *= rng.uniform(4.0, 15.0, len(at[0])).astype(np.float32)
-    dq[at] |= np.uint32(DQ.OTHER_BAD_PIXEL)
+    found.noise[at] = rng.uniform(4.0, 15.0, len(at[0]))
+    found.dq[at] |= np.uint32(DQ.OTHER_BAD_PIXEL)
     at = structure.scatter_pixels(shape, round(design.telegraph * megapixels), rng)
-    telegraph[at] = rng.uniform(30.0, 200.0, len(at[0])).astype(np.float32)
-    dq[at] |= np.uint32(DQ.TELEGRAPH)
+    found.telegraph[at] = rng.uniform(30.0, 200.0, len(at[0]))
+    found.dq[at] |= np.uint32(DQ.TELEGRAPH)
     at = structure.scatter_pixels(shape, round(design.dead * megapixels), rng)
-    response = rng.uniform(0.0, 0.1, len(at[0])).astype(np.float32)
-    dq[at] |= np.uint32(DQ.DEAD)
-    planes = {name: plane.copy() for name, plane in detector.throughput.items()}
-    for plane in planes.values():
-        plane[at] *= response
-    dark = detector.dark.copy()
+    found.response[at] = rng.uniform(0.0, 0.1, len(at[0]))
+    found.dq[at] |= np.uint32(DQ.DEAD)
     if design.bad_columns:
-        _bad_columns(dark, planes, dq, design.dark, rng)
-    return replace(detector, read_noise=noise, telegraph=telegraph, dark=dark, throughput=planes, dq=dq)
+        _bad_columns(found, design, amplifiers, rng)
+    return found
+
+
+def damaged(detector: Detector, found: Damage) -> Detector:
+    """The detector with damage to all but its throughput, whose planes may not be at hand."""
+    return replace(
+        detector,
+        read_noise=detector.read_noise * found.noise,
+        telegraph=detector.telegraph + found.telegraph,
+        dark=detector.dark + found.dark,
+        dq=detector.dq | found.dq,
+    )
 
 
 def _bad_columns(
-    dark: F4, planes: Mapping[str, F4], dq: NDArray[np.uint32], median: float, rng: np.random.Generator
+    found: Damage, design: Design, amplifiers: Sequence[Amplifier], rng: np.random.Generator
 ) -> None:
-    """One column hot and one dead from a row upwards, in the left and the right half, in place."""
-    rows, cols = dark.shape
+    """One column hot and one dead, in the left and the right half, from a row to the amplifier's end."""
+    rows, cols = found.dq.shape
     start, where = rng.integers(rows // 8, rows // 2 + 1, 2), rng.integers(cols // 8, cols // 2 - 1, 2)
-    hot, dead = (slice(start[0], None), where[0]), (slice(start[1], None), cols - 1 - where[1])
-    dark[hot] += 40.0 * median
-    dq[hot] |= np.uint32(DQ.HOT)
-    for plane in planes.values():
-        plane[dead] *= 0.03
-    dq[dead] |= np.uint32(DQ.DEAD)
+    hot = (_to_the_end(amplifiers, start[0], rows), where[0])
+    dead = (_to_the_end(amplifiers, start[1], rows), cols - 1 - where[1])
+    found.dark[hot] += design.bad_column * design.dark
+    found.dq[hot] |= np.uint32(DQ.HOT)
+    found.response[dead] *= 0.03
+    found.dq[dead] |= np.uint32(DQ.DEAD)
+
+
+def _to_the_end(amplifiers: Sequence[Amplifier], row: int, rows: int) -> slice:
+    """From a row to the last one of the amplifier that it belongs to: charge is not moved across the ends."""
+    tops = [rows if amplifier.top is None else amplifier.top for amplifier in amplifiers]
+    return slice(int(row), min(top for top in tops if top > row))
 
 
 def photon(

@@ -30,7 +30,8 @@ def signal(
     Returns
     -------
     tuple of array
-        One per amplifier, (rows, its columns + overscan), float32, adu, in the order of readout.
+        One per amplifier, (its rows + parallel overscan, prescan + its columns + overscan), float32, adu, in
+        the order of readout.
     """
     plane = np.broadcast_to(np.asarray(electrons, np.float32), detector.shape)
     # Telegraph pixels sit on one of their two levels for the whole of a frame.
@@ -51,20 +52,29 @@ def _amplified(
     rng: np.random.Generator,
 ) -> F4:
     """Signal of one amplifier."""
-    own = slice(amplifier.start, amplifier.stop)
-    width = amplifier.stop - amplifier.start
-    rows, overscan = detector.shape[0], detector.design.overscan
-    out = rng.standard_normal((rows, width + overscan), dtype=np.float32)
-    data = out[:, :width]
-    data *= detector.read_noise[:, own]
-    data += electrons[:, own] / np.float32(amplifier.gain)
-    data += detector.structure[:, own]
-    data += jump[:, own]
-    if amplifier.reverse:
-        data[:] = data[:, ::-1].copy()
-    out[:, width:] *= np.float32(amplifier.read_noise)
-    out += (detector.row_level + np.float32(amplifier.level + offset))[:, np.newaxis]
+    own, design = amplifier.window, detector.design
+    height, width = detector.read_noise[own].shape
+    shape = (height + design.parallel, design.prescan + width + design.overscan)
+    out = rng.standard_normal(shape, dtype=np.float32)
+    blind = np.ones(shape, bool)
+    blind[_data(detector, amplifier)] = False
+    data = out[_data(detector, amplifier)]
+    data *= detector.read_noise[own]
+    data += electrons[own] / np.float32(amplifier.gain)
+    data += detector.structure[own]
+    data += jump[own]
+    data[:] = data[amplifier.turns].copy()
+    np.multiply(out, np.float32(amplifier.read_noise), out=out, where=blind)
+    rows = detector.row_level[own[0]][amplifier.turns[0]] + np.float32(amplifier.level + offset)
+    out += np.pad(rows, (0, design.parallel), mode="edge")[:, np.newaxis]
     return out
+
+
+def _data(detector: Detector, amplifier: Amplifier) -> tuple[slice, slice]:
+    """The pixels that saw light, in the image of an amplifier."""
+    height, width = detector.read_noise[amplifier.window].shape
+    first = detector.design.prescan
+    return slice(0, height), slice(first, first + width)
 
 
 def image(voltages: F4) -> NDArray[np.uint16]:
@@ -74,11 +84,10 @@ def image(voltages: F4) -> NDArray[np.uint16]:
 
 def trimmed(detector: Detector, images: tuple[NDArray[np.uint16], ...]) -> NDArray[np.uint16]:
     """The data section alone, amplifiers put together, (rows, cols)."""
-    parts = []
+    whole = np.empty(detector.shape, np.uint16)
     for amplifier, counts in zip(detector.amplifiers, images, strict=True):
-        data = counts[:, : amplifier.stop - amplifier.start]
-        parts.append(data[:, ::-1] if amplifier.reverse else data)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        whole[amplifier.window] = counts[_data(detector, amplifier)][amplifier.turns]
+    return whole
 
 
 def saturation(detector: Detector) -> float:
@@ -91,14 +100,17 @@ def saturation(detector: Detector) -> float:
 
 def sections(detector: Detector, amplifier: Amplifier) -> dict[str, str]:
     """Cards of the sections in an amplifier's image: from 1, inclusive, columns first, as cameras write."""
-    rows, width = detector.shape[0], amplifier.stop - amplifier.start
-    data = f"[1:{width},1:{rows}]"
-    ends = (
-        (amplifier.stop, amplifier.start + 1) if amplifier.reverse else (amplifier.start + 1, amplifier.stop)
-    )
+    (_, height), (first, last) = ((part.start, part.stop) for part in _data(detector, amplifier))
+    design, data = detector.design, f"[{first + 1}:{last},1:{height}]"
     cards = {"DATASEC": data, "TRIMSEC": data}
-    if detector.design.overscan:
-        cards["BIASSEC"] = f"[{width + 1}:{width + detector.design.overscan},1:{rows}]"
+    if design.overscan:
+        cards["BIASSEC"] = f"[{last + 1}:{last + design.overscan},1:{height + design.parallel}]"
     if len(detector.amplifiers) > 1:
-        cards["DETSEC"] = f"[{ends[0]}:{ends[1]},1:{rows}]"
+        bottom, top, _ = slice(amplifier.bottom, amplifier.top).indices(detector.shape[0])
+        cols = _ends(amplifier.start, amplifier.stop, amplifier.reverse)
+        cards["DETSEC"] = f"[{cols},{_ends(bottom, top, amplifier.downwards)}]"
     return cards
+
+
+def _ends(first: int, stop: int, turned: bool) -> str:
+    return f"{stop}:{first + 1}" if turned else f"{first + 1}:{stop}"

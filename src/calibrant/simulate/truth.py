@@ -6,18 +6,21 @@ row has lost its overscan level), ``dark`` [adu/s] at the set temperature, ``rea
 photo-electrons that a perfect detector of response 1 would have collected, which is what a calibrated frame
 in electrons should show.
 
+The detectors of a raft have a truth each, with the parts of their flats as further planes (see `KIND`).
+
 Tables: ``files``, ``hits`` (a row for each pixel that a cosmic ray touched), ``saturated``, ``stars``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.frame import DQ, MICROSECOND
-from calibrant.product import Kind, Product, Provenance, Quantity
+from calibrant.product import Kind, Product, Provenance, Quantity, Table
 from calibrant.simulate import readout
 from calibrant.simulate.cosmic_rays import Hits
 from calibrant.simulate.detector import Detector
@@ -34,8 +37,16 @@ KIND = Kind(
         "telegraph": "Amplitude of pixels that jump between two levels.",
         "shutter": "Time by which the shutter exposes longer than asked.",
         "dq": "Defects.",
-        "flat_*": "Response to light in a filter, median 1 before defects.",
+        "flat_*": "Response to light in a filter, median 1 before defects; of a raft: in a band and epoch.",
         "scene_*": "Photo-electrons of a science frame at a response of 1.",
+        "vignetting": "Throughput of the optics, 1 on the axis.",
+        "lamp_*": "Light of the flat-field lamp in an epoch, 1 in the middle of the raft.",
+        "dust_*": "Throughput through the dust of an epoch.",
+        "tree_rings": "Pattern of the silicon, rms 1: the table bands holds its amplitudes.",
+        "edges": "Pattern of the edges, 1 at them.",
+        "coating": "Pattern of the coating, rms 1.",
+        "fringes": "Pattern of thin-film interference, -1 to 1.",
+        "pixels": "Response pixel by pixel, mean 1, and of the defects.",
     },
     quantities={
         "gain": "Gain of an amplifier.",
@@ -74,10 +85,32 @@ class Record:
         Set point, degrees Celsius, for which the dark plane is given.
     seed : int
         Written into the provenance.
+    name, instrument : str
+        Of the detector and of its instrument file, for the product's keys.
+    parts : mapping of str to array
+        Further planes without unit.
+    tables : mapping
+        Further tables.
+    flats : bool
+        Whether the throughput is kept; its parts may do.
     """
 
-    def __init__(self, detector: Detector, scene: Scene, temperature: float, seed: int) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        scene: Scene,
+        temperature: float,
+        seed: int,
+        *,
+        name: str = CAMERA,
+        instrument: str = "",
+        parts: Mapping[str, NDArray[np.float32]] | None = None,
+        tables: Mapping[str, Table] | None = None,
+        flats: bool = True,
+    ) -> None:
         self.detector, self.scene, self.temperature, self.seed = detector, scene, temperature, seed
+        self.name, self.instrument, self.flats = name, instrument, flats
+        self.parts, self.tables = dict(parts or {}), dict(tables or {})
         self._visits: list[Visit] = []
         self._events: list[int] = []
         self._scenes: dict[str, NDArray[np.float32]] = {}
@@ -107,11 +140,12 @@ class Record:
         mids = [visit.start + round(visit.exptime * MICROSECOND / 2) for visit in self._visits]
         return Product(
             kind=KIND.name,
-            keys={"detector": CAMERA, "binning": (1, 1), "temperature": self.temperature},
+            instrument=self.instrument,
+            keys={"detector": self.name, "binning": (1, 1), "temperature": self.temperature},
             epoch=sum(mids) // len(mids) if mids else None,
             planes=planes,
             units={**units, **COLUMNS},
-            tables=self._tables(),
+            tables={**self._tables(), **self.tables},
             quantities=self._quantities(first_frame, drift),
             provenance=Provenance(effect="simulate", options={"seed": self.seed}),
         )
@@ -129,8 +163,9 @@ class Record:
         }
         units = {"bias": "adu", "bias_structure": "adu", "dark": "adu/s", "read_noise": "adu"}
         units |= {"telegraph": "adu", "shutter": "s", "dq": ""}
-        for name, plane in detector.throughput.items():
-            planes[f"flat_{name}"], units[f"flat_{name}"] = plane, ""
+        flats = detector.throughput if self.flats else {}
+        extra = {**self.parts, **{f"flat_{name}": plane for name, plane in flats.items()}}
+        planes, units = planes | extra, units | dict.fromkeys(extra, "")
         for name, plane in self._scenes.items():
             planes[name], units[name] = plane, "electron"
         return planes, units
