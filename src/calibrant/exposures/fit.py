@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from calibrant.errors import FileError
+from calibrant.errors import FileError, HeaderError
 from calibrant.exposures.scan import scan
 from calibrant.files.header import HDU, Contents, inspect
 from calibrant.instrument import Detector, Finding, Instrument, load, locate
 from calibrant.instrument.readout import ROLES
 from calibrant.instrument.sections import binned as in_binned
 from calibrant.instrument.sections import bounds, is_inside, parse_section, section_shape
+from calibrant.instrument.stated import as_stated
 
 Place = tuple[str | int, ...]
 Remark = tuple[Place, str, str]
@@ -48,7 +49,7 @@ def fit(instrument: str | Path, path: str | os.PathLike[str]) -> list[Finding]:
 
 def _remarks(camera: Instrument, contents: Contents) -> Iterator[Remark]:
     exposure = camera.exposure(contents.header(), contents.path)
-    detector = camera.detector(exposure.detector)
+    detector, binning = camera.detector(exposure.detector), exposure.binning
     names = [name for name, one in camera.detectors.items() if one is detector]
     here: Place = ("detectors", *names[:1])
     if camera.layout.form == "single":
@@ -58,7 +59,7 @@ def _remarks(camera: Instrument, contents: Contents) -> Iterator[Remark]:
             yield ("layout", "hdu"), error.what, f"it has {error.got}"
             return
         images = [image] * len(detector.amplifiers)
-        yield from _of_shape((*here, "shape"), detector, image, exposure.binning)
+        yield from _of_shape((*here, "shape"), detector, image, binning)
     else:
         images = []
         for index, amp in enumerate(detector.amplifiers):
@@ -67,10 +68,17 @@ def _remarks(camera: Instrument, contents: Contents) -> Iterator[Remark]:
             except FileError as error:
                 yield (*here, "amplifiers", index, "hdu"), error.what, f"it has {error.got}"
                 return
+        headers = {amp.name: image.header for amp, image in zip(detector.amplifiers, images, strict=True)}
+        try:
+            exposure = camera.with_amplifiers(exposure, headers)
+        except HeaderError as error:
+            yield here, error.what, error.do or ""
+            return
+        detector, binning = as_stated(detector, exposure)
         for image in images[:1] if detector.shape is not None else ():
-            yield from _of_shape((*here, "shape"), detector, image, exposure.binning)
+            yield from _of_shape((*here, "shape"), detector, image, binning)
     for index, image in enumerate(images):
-        yield from _of_sections((*here, "amplifiers", index), detector, index, image, exposure.binning)
+        yield from _of_sections((*here, "amplifiers", index), detector, index, image, binning)
 
 
 def _of_shape(place: Place, detector: Detector, image: HDU, binning: tuple[int, int]) -> Iterator[Remark]:

@@ -15,6 +15,7 @@ from calibrant.exposures.scan import Item
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
 from calibrant.instrument.readout import image_shape, parts_of
+from calibrant.instrument.stated import as_stated
 from calibrant.stack.pixel import PixelStep, PreparedSource, apply_steps
 from calibrant.stack.source import ArraySource, Source
 
@@ -74,9 +75,8 @@ def _file_source(exposure: Exposure, instrument: Instrument) -> Source:
     path = _path(exposure)
     if instrument.layout.form == "single":
         return fits.open_source(path, instrument.layout.hdu)
-    detector = instrument.detector(exposure.detector)
-    shape = image_shape(detector, exposure.binning)
-    return fits.assemble(path, shape, parts_of(detector, exposure.binning))
+    detector, binning = as_stated(instrument.detector(exposure.detector), exposure)
+    return fits.assemble(path, image_shape(detector, binning), parts_of(detector, binning))
 
 
 def _path(exposure: Exposure) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from calibrant.instrument.check import Finding, check, load, locate, names, recognise, source_text
 from calibrant.instrument.detector import Amplifier, Detector, Layout
+from calibrant.instrument.focal_plane import FocalPlane
 from calibrant.instrument.model import Instrument, Nominal
 from calibrant.instrument.readout import Readout
 
@@ -11,6 +12,7 @@ __all__ = [
     "Amplifier",
     "Detector",
     "Finding",
+    "FocalPlane",
     "Instrument",
     "Layout",
     "Nominal",

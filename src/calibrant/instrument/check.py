@@ -23,7 +23,17 @@ from calibrant.instrument.vocabulary import EFFECTS, KINDS, MISSPELT, nearest
 GENERIC = "generic-ccd"
 Place = tuple[str | int, ...]
 # Tables whose entries add to those of the file that is extended; everything else replaces.
-MERGED = ("header", "keys", "time", "binning", "match", "tolerance", "relative_tolerance", "minimum")
+MERGED = (
+    "header",
+    "keys",
+    "time",
+    "binning",
+    "match",
+    "tolerance",
+    "relative_tolerance",
+    "minimum",
+    "levels",
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,9 @@ def check(path: str | Path) -> list[Finding]:
 
 def locate(name_or_path: str | Path, place: Place, what: str, do: str = "") -> Finding:
     """A mistake at a place of an instrument file, with its line there."""
-    return Finding(_dotted(place), what, do, _line(_text(name_or_path)[0], place))
+    text = _text(name_or_path)[0]
+    place = _written(place, tomllib.loads(text))
+    return Finding(_dotted(place), what, do, _line(text, place))
 
 
 def _text(name_or_path: str | Path) -> tuple[str, str, str]:
@@ -157,11 +169,19 @@ def _validate(text: str, place: str) -> tuple[Instrument | None, list[Finding]]:
     except ValidationError as error:
         shift = _prepended(own, data)
         return None, [_of_pydantic(entry, text, shift) for entry in error.errors()]
-    found = [
-        Finding(_dotted(where), what, do, _line(text, where), level)
-        for where, what, do, level in _semantic(instrument)
-    ]
+    found = []
+    for where, what, do, level in _semantic(instrument):
+        written = _written(where, data)
+        found.append(Finding(_dotted(written), what, do, _line(text, written), level))
     return instrument, found
+
+
+def _written(place: Place, data: Mapping[str, Any]) -> Place:
+    """The place as the file has it: detectors that are alike stand in one table."""
+    if place[:1] != ("detectors",) or len(place) < 2 or place[1] in data.get("detectors", {}):
+        return place
+    tables = data.get("detectors", {}).items()
+    return next(((place[0], t, *place[2:]) for t, one in tables if place[1] in one.get("names", ())), place)
 
 
 def _extended(own: dict[str, Any], place: str) -> dict[str, Any]:
@@ -290,8 +310,13 @@ def _semantic(instrument: Instrument) -> Iterator[Remark]:
     yield from _of_new_kinds(instrument)
     yield from _of_applied(instrument)
     yield from _of_match(instrument)
+    yield from _of_levels(instrument)
+    yield from _of_focal_plane(instrument)
+    alike: set[int] = set()
     for name, detector in instrument.detectors.items():
-        yield from _of_detector(("detectors", name), detector, instrument.layout.form)
+        if id(detector) not in alike:
+            yield from _of_detector(("detectors", name), detector, instrument.layout.form)
+        alike.add(id(detector))
 
 
 def _of_rules(instrument: Instrument) -> Iterator[Remark]:
@@ -383,6 +408,27 @@ def _of_match(instrument: Instrument) -> Iterator[Remark]:
                 yield (table, key), f"unknown fact {key!r}{nearest(key, known)}", "", "error"
             elif value < 0:
                 yield (table, key), f"a tolerance cannot be negative, got {value}", "", "error"
+
+
+def _of_levels(instrument: Instrument) -> Iterator[Remark]:
+    known = sorted({*KINDS, *EFFECTS, *instrument.match})
+    for kind in instrument.levels:
+        near = nearest(kind, known, MISSPELT)
+        if kind not in known and near:
+            yield ("levels", kind), f"unknown kind {kind!r}{near}", "", "error"
+
+
+def _of_focal_plane(instrument: Instrument) -> Iterator[Remark]:
+    plane = instrument.focal_plane
+    for name in () if plane is None else plane.names:
+        if name not in instrument.detectors:
+            near = nearest(name, instrument.detectors)
+            yield (
+                ("focal_plane", "rows"),
+                f"no detector is called {name!r}{near}",
+                f"known: {', '.join(instrument.detectors)}",
+                "error",
+            )
 
 
 def _of_detector(place: Place, detector: Detector, form: str) -> Iterator[Remark]:

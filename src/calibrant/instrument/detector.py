@@ -22,9 +22,10 @@ class Amplifier(Model):
     data, overscan, parallel_overscan, prescan : str
         FITS section strings in the image of this amplifier's HDU.
     place : str
-        Section of the assembled, trimmed image where its data go; as `data` if not given.
+        Section of the assembled, trimmed image where its data go; as `data` if not given. An HDU that holds
+        pixels in the order of reading needs ranges that run backwards where the reading did.
     corner : str
-        Where the first pixel is read.
+        Of the assembled amplifier: where the first pixel is read.
     gain : float
         e-/adu.
     read_noise : float
@@ -62,12 +63,17 @@ class Amplifier(Model):
 
 
 class HeaderSections(Model):
-    """Keywords of the sections, for files that carry their own geometry."""
+    """Keywords of the sections, for files that carry their own geometry.
+
+    `place` counts where each amplifier has an HDU of its own: DETSEC, whose ranges run backwards on an axis
+    that was read towards its beginning.
+    """
 
     data: tuple[Keyword, ...] = ("TRIMSEC", "DATASEC")
     overscan: tuple[Keyword, ...] = ("BIASSEC",)
     parallel_overscan: tuple[Keyword, ...] = ()
     prescan: tuple[Keyword, ...] = ()
+    place: tuple[Keyword, ...] = ()
 
 
 class Detector(Model):
@@ -75,14 +81,18 @@ class Detector(Model):
 
     Attributes
     ----------
+    names : list of str
+        Detectors that this table describes, where several are alike; that of the table if not given.
     shape : list of int
         Rows, columns of the raw image, unbinned; overscan included.
     from_header : bool or table
-        Sections stand in the header (TRIMSEC or DATASEC, BIASSEC), for the image as it was binned.
+        Sections stand in the header (TRIMSEC or DATASEC, BIASSEC), for the image as it was binned. Where each
+        amplifier has an HDU of its own, they stand there, and what they say counts before this file.
     gain, read_noise, saturation, full_well : float
         As of `Amplifier`, for amplifiers that do not give their own.
     """
 
+    names: tuple[str, ...] = ()
     shape: tuple[int, int] | None = None
     from_header: HeaderSections | None = None
     amplifiers: tuple[Amplifier, ...] = ()

@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from calibrant.errors import ConfigError, HeaderError
 from calibrant.frame import Exposure
 from calibrant.instrument.detector import Detector, Layout
-from calibrant.instrument.readout import Readout, amplifier_key, header_sections, image_shape, readouts_of
+from calibrant.instrument.focal_plane import FocalPlane
+from calibrant.instrument.readout import Readout, header_sections, image_shape, readouts_of
 from calibrant.instrument.rules import (
     AppliedRule,
     BinningRule,
@@ -26,8 +27,10 @@ from calibrant.instrument.rules import (
     TimeRule,
     base_name,
 )
+from calibrant.instrument.stated import amplifier_key, stated_sections
 
 NUMBERS = frozenset({"exptime", "darktime", "temperature", "gain", "read_noise", "saturation"})
+LEVELS = 3
 STRICT = frozenset({"duration", "dark_time"})
 """Facts that nothing can be measured without: a card that cannot be read is an error, not passed over."""
 ATTRIBUTE = {"exptime": "duration", "darktime": "dark_time"}
@@ -76,12 +79,18 @@ class Instrument(Model):
     kinds : KindRules
     applied : list of AppliedRule
     detectors : table of Detector
+        By name; detectors that are alike share one table, with `names`.
+    focal_plane : FocalPlane or None
+        Where they stand, if there are several.
     match : table of list of str
         Kind of master -> facts that must agree with a frame.
     tolerance, relative_tolerance : table of float
         Fact -> difference that is still the same, absolute and as a fraction.
     minimum : table of int
         Kind -> number of frames below which a master is worth a warning.
+    levels : table of list of float
+        Kind -> days outside its validity at which a calibration is still of level 1, 2, 3: good, probably
+        acceptable, a risk.
     recipe : str
         Name of the recipe that suits its frames: ``ccd`` for images, ``spectrum`` for spectra.
     """
@@ -97,12 +106,35 @@ class Instrument(Model):
     kinds: KindRules = KindRules()
     applied: tuple[AppliedRule, ...] = ()
     detectors: dict[str, Detector] = Field(default={})
+    focal_plane: FocalPlane | None = None
     layout: Layout = Layout()
     match: dict[str, tuple[str, ...]] = Field(default={})
     tolerance: dict[str, float] = Field(default={})
     relative_tolerance: dict[str, float] = Field(default={})
     minimum: dict[str, int] = Field(default={})
+    levels: dict[str, tuple[float, ...]] = Field(default={})
     recipe: str = "ccd"
+
+    @field_validator("detectors")
+    @classmethod
+    def _each_by_name(cls, tables: dict[str, Detector]) -> dict[str, Detector]:
+        found: dict[str, Detector] = {}
+        for table, detector in tables.items():
+            for name in detector.names or (table,):
+                if found.setdefault(name, detector) != detector:
+                    raise ValueError(f"two tables describe the detector {name!r}")
+        return found
+
+    @field_validator("levels")
+    @classmethod
+    def _rising(cls, levels: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+        for kind, days in levels.items():
+            steps = zip((0.0, *days), (*days, float("inf")), strict=True)
+            if not 1 <= len(days) <= LEVELS or not all(one < other for one, other in steps):
+                raise ValueError(
+                    f"levels of {kind} are up to {LEVELS} numbers of days, positive and rising: {list(days)}"
+                )
+        return levels
 
     @property
     def science(self) -> tuple[str, ...]:
@@ -169,7 +201,7 @@ class Instrument(Model):
         detector = facts["detector"] = str(facts.get("detector") or "0")
         keys = {key: value for key, value in keys.items() if value is not None}
         sections = self.detector(detector).from_header
-        if sections is not None:
+        if sections is not None and self.layout.form == "single":
             keys.update(header_sections(sections, cards))
         applied = frozenset[str]().union(*(rule.read(cards) for rule in self.applied))
         return Exposure(
@@ -185,17 +217,29 @@ class Instrument(Model):
         )
 
     def with_amplifiers(self, exposure: Exposure, headers: Mapping[str, Header]) -> Exposure:
-        """The exposure with gain and read noise as the headers of its amplifiers' own HDUs state them.
+        """The exposure with gain, read noise and sections as the headers of its amplifiers' HDUs state them.
 
         Parameters
         ----------
         exposure : Exposure
         headers : mapping
-            Name of the amplifier -> cards of its HDU alone. A value of the instrument file counts first.
+            Name of the amplifier -> cards of its HDU alone. A gain or read noise of the instrument file
+            counts before theirs, its sections after theirs.
+
+        Raises
+        ------
+        HeaderError
+            If their sections do not fit together.
         """
         detector, name = self.detector(exposure.detector), base_name(exposure.path or "")
         changes: dict[str, Any] = {}
         keys = dict(exposure.keys)
+        if detector.from_header is not None and detector.amplifiers:
+            shape = _common_shape(headers, exposure.path)
+            stated = stated_sections(detector, headers, shape, exposure.path)
+            if stated:
+                keys.update(stated)
+                changes["shape"] = shape[0], shape[1] * len(detector.amplifiers)
         for fact in ("gain", "read_noise"):
             rule = getattr(self.header, fact)
             known = [getattr(amp, fact) for amp in detector.amplifiers]
@@ -263,6 +307,21 @@ class Instrument(Model):
         """The difference from `value` that still counts as the same."""
         key = {"duration": "exptime", "dark_time": "darktime"}.get(key, key)
         return max(self.tolerance.get(key, 0.0), self.relative_tolerance.get(key, 0.0) * abs(value))
+
+
+def _common_shape(headers: Mapping[str, Header], path: str | None) -> tuple[int, int]:
+    """Rows x cols of the images of all amplifiers."""
+    shapes = {_image_shape(header)[-2:]: name for name, header in headers.items()}
+    if len(shapes) > 1:
+        (one, name), (other, another) = list(shapes.items())[:2]
+        raise HeaderError(
+            "the images of the amplifiers differ in size",
+            where=path,
+            expected=f"{one[0]} x {one[1]} rows x cols, as of {name}",
+            got=f"{other[0]} x {other[1]} of {another}",
+        )
+    rows, cols = next(iter(shapes))
+    return rows, cols
 
 
 def _image_shape(header: Header) -> tuple[int, ...]:

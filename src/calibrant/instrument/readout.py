@@ -12,6 +12,7 @@ from calibrant.frame import Exposure
 from calibrant.instrument.detector import Amplifier, Detector, HeaderSections
 from calibrant.instrument.rules import Header
 from calibrant.instrument.sections import Section, binned, bounds, format_section, is_inside, parse_section
+from calibrant.instrument.stated import amplifier_key, as_stated, section_of
 
 WHOLE: Section = (slice(None), slice(None))
 ROLES = ("data", "overscan", "parallel_overscan", "prescan")
@@ -57,16 +58,15 @@ def readouts_of(detector: Detector, exposure: Exposure, form: str) -> tuple[Read
     HeaderError
         If a section does not lie in the image.
     """
+    detector, binning = as_stated(detector, exposure)
     if detector.from_header is not None and any(f"{role}_section" in exposure.keys for role in ROLES):
         found: tuple[Readout, ...] = (_of_header(detector, exposure),)
     elif detector.amplifiers:
-        found = _placed(
-            [_readout(amp, detector, exposure.binning, exposure.keys) for amp in detector.amplifiers]
-        )
+        found = _placed([_readout(amp, detector, binning, exposure.keys) for amp in detector.amplifiers])
     else:
         found = (_with_nominal(Readout(), detector),)
     if form == "amplifiers":
-        found = _in_one_image(found, detector, exposure.binning)
+        found = _in_one_image(found, detector, binning)
     if len(exposure.shape) >= 2:
         _check_inside(found, (exposure.shape[-2], exposure.shape[-1]), exposure.path)
     return found
@@ -127,15 +127,8 @@ def _moved(section: Section, by: int) -> Section:
 
 def header_sections(sections: HeaderSections, header: Header) -> dict[str, str]:
     """Section strings of a header as free facts, ``data_section`` and so on, to be kept with the exposure."""
-    found = {}
-    for role in ROLES:
-        for keyword in getattr(sections, role):
-            text = str(header.get(keyword) or "").strip()
-            # Some software writes an empty section as zeros.
-            if text and text not in ("[]", "[0:0,0:0]"):
-                found[f"{role}_section"] = text
-                break
-    return found
+    found = ((role, section_of(getattr(sections, role), header)) for role in ROLES)
+    return {f"{role}_section": text for role, text in found if text is not None}
 
 
 def _of_header(detector: Detector, exposure: Exposure) -> Readout:
@@ -163,11 +156,6 @@ def _beside(overscan: Section, shape: tuple[int, int]) -> Section:
 def _with_nominal(readout: Readout, detector: Detector) -> Readout:
     facts = {n: getattr(detector, n) for n in ("gain", "read_noise", "saturation", "full_well")}
     return replace(readout, **facts)
-
-
-def amplifier_key(fact: str, name: str) -> str:
-    """Free fact under which an exposure keeps what the HDU of an amplifier states."""
-    return f"{fact}_of_{name}"
 
 
 def _readout(

@@ -150,9 +150,9 @@ class FactRule(Model):
     keywords : list of str or Alternative
         The first card present that says something counts.
     file : str
-        Regular expression on the file name; its first group is the value.
+        Regular expression on the file name; its groups, joined, are the value.
     pattern : str
-        Regular expression on the card's text; its first group is the value.
+        Regular expression on the card's text; its groups, joined, are the value.
     map : table
         Value -> value, blind to case and space; values that are not in it stay, unless `only_map`.
     unit : str
@@ -212,7 +212,7 @@ class FactRule(Model):
         if file_pattern is not None:
             found = file_pattern.search(name)
             if found:
-                value = self._value(found[1], number, "the file name" if strict else None, self.unit)
+                value = self._value(_joined(found), number, "the file name" if strict else None, self.unit)
                 if value is not None:
                     return value
         for alternative in self.keywords:
@@ -221,7 +221,7 @@ class FactRule(Model):
                 continue
             if pattern is not None:
                 match = pattern.search(str(raw))
-                raw = None if match is None else match[1]
+                raw = None if match is None else _joined(match)
             place = alternative.keyword if strict else None
             value = self._value(raw, number, place, alternative.unit or self.unit)
             if value is not None:
@@ -260,6 +260,11 @@ class FactRule(Model):
         ):
             return None
         return value if value == value else None
+
+
+def _joined(match: re.Match[str]) -> str:
+    """The groups of a match one after the other: the wanted parts of a card, without what lies between."""
+    return "".join(group for group in match.groups() if group is not None)
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
