@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.errors import SelectionError
-from calibrant.exposures.scan import Item
+from calibrant.exposures.scan import FORM, Item
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
 from calibrant.instrument.readout import image_shape, parts_of
@@ -75,6 +75,8 @@ def _file_source(exposure: Exposure, instrument: Instrument) -> Source:
     path = _path(exposure)
     if instrument.layout.form == "single":
         return fits.open_source(path, instrument.layout.hdu)
+    if _is_ours(path):
+        return fits.open_source(path)
     detector, binning = as_stated(instrument.detector(exposure.detector), exposure)
     return fits.assemble(path, image_shape(detector, binning), parts_of(detector, binning))
 
@@ -118,18 +120,24 @@ def _file_frame(exposure: Exposure, instrument: Instrument) -> Frame:
     from calibrant.files import fits
 
     path = _path(exposure)
-    if instrument.layout.form == "amplifiers":
+    hdu, by_amplifiers = instrument.layout.hdu, instrument.layout.form == "amplifiers"
+    ours = (by_amplifiers or hdu is not None) and _is_ours(path)
+    if by_amplifiers and not ours:
         source = _file_source(exposure, instrument)
         return Frame(cast(Any, source), unit=exposure.unit, header=fits.read_header(path, 0).cards)
-    hdu = instrument.layout.hdu
-    if hdu is not None and fits.read_header(path, 0).get("CALFORM") is not None:
-        hdu = None  # a file of ours says itself which image it is
-    read = fits.read(path, hdu=hdu)
+    read = fits.read(path, hdu=None if ours else hdu)
     if not isinstance(read, Frame):
         raise SelectionError(
             f"the file holds a product (a {read.kind}), not an exposure", where=path, do="leave it out"
         )
     return read
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a file was written by us: then it says itself which image it is, already assembled."""
+    from calibrant.files import fits
+
+    return fits.read_header(path, 0).get(FORM) is not None
 
 
 def parents_of(steps: Sequence[Step], exposures: Sequence[Exposure]) -> tuple[str, ...]:

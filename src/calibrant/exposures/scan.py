@@ -120,9 +120,10 @@ def _exposure(instrument: Instrument, contents: Contents, path: str, kinds: Kind
     exposure = instrument.exposure(header, path)
     if header.get(FORM) == "frame":
         exposure = replace(exposure, applied=exposure.applied | _done_by_us(header))
-    if instrument.layout.form == "single" and unit.shape != exposure.shape:
+    by_amplifiers = instrument.layout.form == "amplifiers" and header.get(FORM) is None
+    if not by_amplifiers and unit.shape != exposure.shape:
         exposure = replace(exposure, shape=unit.shape)
-    if instrument.layout.form == "amplifiers" and header.get(FORM) is None:
+    if by_amplifiers:
         exposure = _with_amplifiers(exposure, contents, instrument)
     exposure = _with_limit(exposure, unit, instrument)
     return exposure if kinds is None else kinds.apply(exposure)
