@@ -266,6 +266,17 @@ def test_reading_by_steps_gives_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(corrected), detector_image())
 
 
+def test_a_raw_file_is_read_as_one_frame(tmp_path: Path) -> None:
+    frame = cal.read(write(tmp_path))
+    assert isinstance(frame, cal.Frame)
+    assert (frame.exposure.instrument, frame.exposure.identifier) == ("comcam", "2024110800246")
+    np.testing.assert_array_equal(overscan.apply(frame).data, detector_image())
+    assert isinstance(again := cal.read(frame.name, instrument=load("comcam")), cal.Frame)
+    assert again.exposure == frame.exposure
+    with pytest.raises(cal.errors.FileError, match="holds 16 images"):
+        cal.read(write(tmp_path, name="other.fits", INSTRUME="another"))
+
+
 def test_gains_are_those_of_the_units(tmp_path: Path) -> None:
     exposures = Exposures.scan(write(tmp_path), "comcam")
     readouts = exposures.instrument.readouts(exposures[0])

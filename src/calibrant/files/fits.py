@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
@@ -167,7 +167,8 @@ def read(
     hdu : int or str, optional
         Unit of the data, by index or EXTNAME; by default the only image, or the one the others are about.
     instrument : Instrument, optional
-        Whose rules translate the header of a raw file into its exposure; without it that stays unknown.
+        Whose rules translate the header of a raw file into its exposure; without it that stays unknown,
+        unless the file has an HDU for each amplifier: then its instrument is recognised.
 
     Returns
     -------
@@ -184,6 +185,10 @@ def read(
     """
     contents = inspect(path)
     if not is_ours(contents) or layout is not None or hdu is not None:
+        if layout is None and hdu is None:
+            camera = _by_amplifiers(contents) if instrument is None else instrument
+            if camera is not None and camera.layout.form == "amplifiers":
+                return read_amplifiers(contents, camera)
         frame = read_other(contents, layout, hdu)
         if instrument is None:
             return frame
@@ -194,6 +199,37 @@ def read(
         return read_product(contents, records)
     frame = read_ours(contents, records)
     return replace(frame, exposure=replace(frame.exposure, path=contents.path))
+
+
+def read_amplifiers(contents: Contents, instrument: Instrument) -> Frame:
+    """The raw image that is made of amplifiers in HDUs of their own, its pixels still in the file.
+
+    Raises
+    ------
+    FileError
+        If an amplifier is missing.
+    HeaderError
+        If their sections do not fit together.
+    """
+    from calibrant.instrument.readout import image_shape, parts_of
+    from calibrant.instrument.stated import as_stated
+
+    facts = instrument.exposure(contents.header(), contents.path)
+    detector = instrument.detector(facts.detector)
+    headers = {amp.name: contents.image(amp.hdu).header for amp in detector.amplifiers}
+    facts = instrument.with_amplifiers(facts, headers)
+    detector, binning = as_stated(detector, facts)
+    source = assemble(contents.path, image_shape(detector, binning), parts_of(detector, binning))
+    return Frame(cast(Any, source), unit=facts.unit, exposure=facts, header=contents.hdus[0].header.cards)
+
+
+def _by_amplifiers(contents: Contents) -> Instrument | None:
+    """The instrument that recognises a file whose images, several, are all in extensions."""
+    if contents.hdus[0].is_image or sum(unit.is_image for unit in contents.hdus) < 2:
+        return None
+    from calibrant.instrument import load, recognise
+
+    return load(recognise(contents.hdus[0].header))
 
 
 def write(thing: Frame | Product, path: Pathish, overwrite: bool = False) -> None:
