@@ -44,6 +44,8 @@ command(app, "show")(show.show)
 
 simulations = typer.Typer(no_args_is_help=True, help="Simulate raw frames whose truth is known.")
 command(simulations, "ccd-night")(simulate.ccd_night)
+for camera in simulate.cameras():
+    command(simulations, camera)(simulate.of_camera(camera))
 app.add_typer(simulations, name="simulate")
 
 instruments = typer.Typer(no_args_is_help=True, help="Instrument files: list, print, check.")

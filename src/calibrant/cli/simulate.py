@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from calibrant.cli.common import Terminal
+from calibrant.errors import OptionError
 
 
 def ccd_night(
@@ -24,3 +26,64 @@ def ccd_night(
     files = sorted(str(path) for path in out.rglob("*") if path.is_file())
     facts = {"out": str(out), "files": len(files), "truth": truth.identity}
     terminal.result(facts, lambda: typer.echo(f"{len(files)} files written to {out}"))
+
+
+def cameras() -> tuple[str, ...]:
+    """Names of the cameras that have a command of their own."""
+    from calibrant.simulate.cameras import names
+
+    return names()
+
+
+def of_camera(name: str) -> Callable[..., None]:
+    """The command that simulates the camera of a file in ``simulate/cameras``."""
+
+    def verb(
+        terminal: Terminal,
+        out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; made if it is not there.")],
+        seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
+        size: Annotated[str, typer.Option(help="small, or real: more than a hundred times the bytes.")] = "small",
+        detectors: Annotated[str, typer.Option(help="Numbers of detectors, such as 0,4; all if empty.")] = "",
+        bands: Annotated[str, typer.Option(help="Bands, such as r,y; all if empty.")] = "",
+        biases: Annotated[int | None, typer.Option(help="On each day of calibrations.")] = None,
+        darks: Annotated[int | None, typer.Option(help="On each day of calibrations.")] = None,
+        flats: Annotated[int | None, typer.Option(help="In each band, on each day of calibrations.")] = None,
+        visits: Annotated[bool, typer.Option(help="Whether science visits are taken.")] = True,
+    ) -> None:
+        from calibrant.simulate.camera import load
+        from calibrant.simulate.raft import simulate
+        from calibrant.simulate.raft_plan import Counts
+
+        with terminal.progress() as progress:
+            taken = simulate(
+                load(name),
+                out,
+                seed=seed,
+                size=size,
+                detectors=_numbers(detectors) or None,
+                bands=_words(bands) or None,
+                counts=Counts(biases, darks, flats, visits),
+                overwrite=terminal.overwrite,
+                progress=progress,
+            )
+        files = len(taken.raw) + len(taken.truth)
+        facts = {"out": str(out), "files": files, "truth": [str(path) for path in taken.truth]}
+        terminal.result(facts, lambda: typer.echo(f"{files} files written to {out}"))
+
+    verb.__doc__ = (
+        f"Nights with the camera {name}: biases, darks, flats, science visits; the truth beside them."
+    )
+    return verb
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError:
+        raise OptionError(
+            "not numbers of detectors", where="--detectors", expected="such as 0,4", got=repr(text)
+        ) from None

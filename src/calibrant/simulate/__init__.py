@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calibrant.simulate import detector, observe, readout, scene
+    from calibrant.simulate import camera, detector, observe, raft, readout, scene
 
-__all__ = ["detector", "observe", "readout", "scene"]
+__all__ = ["camera", "detector", "observe", "raft", "readout", "scene"]
 
 
 def __getattr__(name: str) -> Any:

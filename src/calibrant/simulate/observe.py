@@ -175,7 +175,7 @@ def ccd_night(
         record.add(visit, shot.hits, shot.saturated, light)
         if progress is not None:
             progress(done + 1, len(visits), visit.name)
-    product = record.product(night.first_frame, night.drift)
+    product = record.product(first_frame=night.first_frame, drift=night.drift)
     write(product, folder / "truth" / "truth.fits", overwrite=overwrite)
     return product
 

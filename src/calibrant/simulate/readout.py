@@ -105,6 +105,10 @@ def sections(detector: Detector, amplifier: Amplifier) -> dict[str, str]:
     cards = {"DATASEC": data, "TRIMSEC": data}
     if design.overscan:
         cards["BIASSEC"] = f"[{last + 1}:{last + design.overscan},1:{height + design.parallel}]"
+    if design.prescan:
+        cards["PRESEC"] = f"[1:{first},1:{height}]"
+    if design.parallel:
+        cards["PARSEC"] = f"[{first + 1}:{last},{height + 1}:{height + design.parallel}]"
     if len(detector.amplifiers) > 1:
         bottom, top, _ = slice(amplifier.bottom, amplifier.top).indices(detector.shape[0])
         cols = _ends(amplifier.start, amplifier.stop, amplifier.reverse)

@@ -134,8 +134,8 @@ class Record:
         if isinstance(light, np.ndarray):
             self._scenes[f"scene_{visit.stem}"] = np.asarray(light * visit.exptime, np.float32)
 
-    def product(self, first_frame: float, drift: float) -> Product:
-        """All that was noted, as a product."""
+    def product(self, **settings: float) -> Product:
+        """All that was noted, as a product; `settings` of the night in adu become quantities."""
         planes, units = self._planes()
         mids = [visit.start + round(visit.exptime * MICROSECOND / 2) for visit in self._visits]
         return Product(
@@ -146,7 +146,7 @@ class Record:
             planes=planes,
             units={**units, **COLUMNS},
             tables={**self._tables(), **self.tables},
-            quantities=self._quantities(first_frame, drift),
+            quantities=self._quantities(settings),
             provenance=Provenance(effect="simulate", options={"seed": self.seed}),
         )
 
@@ -192,7 +192,7 @@ class Record:
             "stars": {"ra": ra, "dec": dec, "row": stars.row, "col": stars.col, "flux": stars.flux},
         }
 
-    def _quantities(self, first_frame: float, drift: float) -> tuple[Quantity, ...]:
+    def _quantities(self, settings: Mapping[str, float]) -> tuple[Quantity, ...]:
         detector, design = self.detector, self.detector.design
         dark = float(np.median(detector.dark_at(self.temperature) / detector.gain))
         hot = float(np.mean(detector.dq & np.uint32(DQ.HOT) != 0))
@@ -210,8 +210,7 @@ class Record:
             Quantity("dark", dark, unit="adu/s"),
             Quantity("doubling", design.doubling, unit="K"),
             Quantity("cosmic_ray_rate", design.cosmic_rate, unit="1/s"),
-            Quantity("first_frame", first_frame, unit="adu"),
-            Quantity("drift", drift, unit="adu"),
+            *(Quantity(name, value, unit="adu") for name, value in settings.items()),
             Quantity("full_well", design.full_well, unit="electron"),
             Quantity("saturation", readout.saturation(detector), unit="adu"),
             Quantity("hot_fraction", hot),
