@@ -16,7 +16,7 @@ from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument import Instrument
 from calibrant.pipeline.calibrate import pixel_steps, without_overscan
-from calibrant.pipeline.limits import frames_needed
+from calibrant.pipeline.limits import products_needed
 from calibrant.pipeline.recipe import Recipe
 from calibrant.product import Product
 from calibrant.stack.pixel import apply_steps
@@ -25,6 +25,7 @@ MOST = 16
 """Frames that are looked at, of each kind: enough for a median, and no night is waited for."""
 BAD = np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)
 OF_ONE_FRAME = (FileError, HeaderError, HistoryError, SelectionError, ShapeError, UnitError)
+NAMED = 3  # frames that a note names
 Section = tuple[slice, slice]
 
 
@@ -94,6 +95,7 @@ class Frames:
     notes: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     lack: str = ""
+    _out: list[tuple[str, str]] = field(default_factory=list)
 
     def of(self, kind: str, uses: Sequence[str]) -> Iterator[Seen]:
         """Frames of a kind, processed with those of `uses` that there are."""
@@ -104,15 +106,25 @@ class Frames:
             try:
                 seen = self._seen(frames, index, products, own[index])
             except OF_ONE_FRAME as error:
-                self._leave_out(name, str(error))
+                self.leave_out(name, str(error))
                 continue
             if seen is not None:
                 self.names.append(name)
                 yield seen
 
-    def _leave_out(self, name: str, why: str) -> None:
+    def leave_out(self, name: str, why: str) -> None:
+        """Remember that a frame said nothing, and why."""
         self.lack = self.lack or why
-        self.notes.append(f"left out: {name}: {why}")
+        self._out.append((_base(name), why))
+
+    @property
+    def sentences(self) -> list[str]:
+        """What there is to say of the frames; of those left out, one reason."""
+        if not self._out:
+            return self.notes
+        names = [name for name, _ in self._out]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return [*self.notes, f"left out: {', '.join(names[:NAMED])}{more}: {self._out[0][1]}"]
 
     def _chosen(self, kind: str) -> tuple[Exposures, list[bool]]:
         """Frames of the kind that the product fits, those that it was not made of first."""
@@ -157,19 +169,19 @@ class Frames:
         exposure = frames[index]
         name = exposure.path or exposure.identifier or "a frame"
         if own and count < 2:
-            self._leave_out(name, "the product is this frame, and what is left of it says nothing")
+            self.leave_out(name, "the product is this frame, and what is left of it says nothing")
             return None
         frame = self._processed(frames, index, products)
         # What stands out of its surroundings in a dark does so at any level.
         zero = exposure.kind == "bias" or (exposure.kind == "dark" and self.product.kind == "defects")
         if not zero and any(step.effect == "no_bias" for step in frame.history):
-            self._leave_out(name, "nothing takes its bias away; give the bias that the product was made with")
+            self.leave_out(name, "nothing takes its bias away; give the bias that the product was made with")
             return None
         assert isinstance(frame.data, np.ndarray) and isinstance(frame.dq, np.ndarray)
         bad = (frame.dq & BAD) != 0
         data = np.where(bad, np.float32(np.nan), frame.data)
         if not np.isfinite(data).any():
-            self._leave_out(name, "it has no good pixel; it may be saturated")
+            self.leave_out(name, "it has no good pixel; it may be saturated")
             return None
         level = float(np.nanmedian(data))
         areas = tuple(self._areas(exposure, data.shape))
@@ -218,12 +230,16 @@ class Frames:
         signal = _dark_signal(products.get("dark"), time)
         if frame.exposure.kind == "flat":
             signal = signal + np.float32(level) * (np.float32(1.0) if flat is None else flat)
-        lit = bool(np.any(signal > 0))
+        lit, bright = bool(np.any(signal > 0)), frame.exposure.kind == "flat"
+        if bright and any(area.read_noise is None for area in areas):
+            self.notes.append(
+                "the read noise is unknown, and was taken as zero against the noise of the light"
+            )
         variance = np.zeros(frame.shape, np.float32)
         for area in areas:
-            if area.read_noise is None or (frame.exposure.kind == "flat" and area.gain is None):
+            if (area.gain if bright else area.read_noise) is None:
                 return None
-            variance[area.section] = area.read_noise**2
+            variance[area.section] = (area.read_noise or 0.0) ** 2
             if lit and area.gain is not None:
                 here = signal if signal.ndim < 2 else signal[area.section]
                 variance[area.section] += np.maximum(here, 0) / np.float32(area.gain)
@@ -281,11 +297,10 @@ def frames_of(
 ) -> Frames:
     """The frames of a product, with a note where other masters process them than those it was made with."""
     frames = Frames(product, {**products, product.kind: product}, instrument, recipe, exposures)
-    given = {one.identity for one in products.values()}
-    unknown = [parent for parent in product.provenance.parents if parent not in given]
-    if unknown and frames_needed(product.kind) and product.kind != "defects":
-        told = ", ".join(parent.removeprefix("sha256:")[:12] for parent in unknown)
-        frames.notes.append(f"made with {told}, which did not process the frames: errors are taken as apart")
+    for kind in products_needed(product.kind):
+        parents = product.provenance.parents
+        if kind in products and parents and products[kind].identity not in parents:
+            frames.notes.append(f"the frames lose another {kind} than the one that the product was made with")
     return frames
 
 

@@ -20,7 +20,8 @@ FAR = 5.0  # sigmas
 CLIP = 4.0  # sigmas, of levels and widths
 SAMPLE = 1 << 20  # pixels that a level or a width is taken from
 BOXES = 8  # along each side, of the large-scale structure of a flat
-SMALL = 16  # pixels along a side of the boxes within which the noise of a flat is looked at
+SMALL = 16  # pixels, at least, along a side of the boxes within which the noise of a flat is looked at
+PARTS = 32  # such boxes along a side of a large detector
 STRIP = 8  # pixels beside the border of two amplifiers
 HOT = 10.0  # sigmas of one frame above the surroundings
 DEAD = 0.5  # of the surroundings
@@ -175,22 +176,25 @@ def _structure(pulls: NDArray[np.floating], good: NDArray[np.bool_], axis: int, 
 
 def _flat(frames: Frames) -> Values:
     values, series = Values(), _Series()
-    usable = _usable(frames.product)
-    _flat_itself(frames.product, usable, values)
+    flat = frames.product
+    usable = _without(flat, UNUSABLE)
+    values.put("unusable", float(np.mean(~usable)))
+    # Over held pixels too: they count in the median that the flat was divided by.
+    values.put("normalisation", float(np.median(flat.data[_without(flat, np.uint32(DQ.DO_NOT_USE))])))
     for seen in frames.of("flat", ("bias", "dark", "flat")):
         if not seen.level > 0:
-            frames.notes.append(f"left out: {seen.exposure.path}: there is no light in it")
+            frames.leave_out(seen.exposure.path or "a frame", "there is no light in it")
             continue
         # Where the flat was held at its floor, or knows nothing, a division says nothing about it.
         ratio = np.where(usable, seen.data / np.float32(seen.level), np.float32(np.nan))
         series.add("amplifier_step", "", _largest_step(ratio, seen.areas))
         if seen.variance is None:
-            frames.lack = frames.lack or "gain or read noise is unknown"
+            frames.lack = frames.lack or "the gain is unknown"
             continue
         relative = seen.variance / np.float32(seen.level**2)
         series.add("structure", "", 100.0 * _large_structure(ratio, relative))
         with np.errstate(divide="ignore", invalid="ignore"):
-            pulls = (ratio - _box_medians(ratio, SMALL)) / np.sqrt(relative)
+            pulls = (ratio - _box_medians(ratio, max(SMALL, min(ratio.shape) // PARTS))) / np.sqrt(relative)
         far = np.abs(pulls[np.isfinite(pulls)]) > FAR
         series.add("outliers", "", float(np.mean(far)))
         for area in seen.areas:
@@ -201,17 +205,11 @@ def _flat(frames: Frames) -> Values:
     return values
 
 
-def _usable(flat: Product) -> NDArray[np.bool_]:
-    """Pixels whose response is known and above the floor."""
+def _without(flat: Product, flags: np.uint32) -> NDArray[np.bool_]:
+    """Pixels that are numbers, and have none of the flags."""
     dq = flat.planes.get("dq")
     good: NDArray[np.bool_] = np.isfinite(flat.data)
-    return good if dq is None else good & ((dq & UNUSABLE) == 0)
-
-
-def _flat_itself(flat: Product, good: NDArray[np.bool_], values: Values) -> None:
-    values.put("unusable", float(np.mean(~good)))
-    if good.any():
-        values.put("normalisation", float(np.median(flat.data[good])))
+    return good if dq is None else good & ((dq & flags) == 0)
 
 
 def _boxes(shape: tuple[int, ...], rows: int, cols: int) -> Iterator[Section]:
@@ -265,14 +263,22 @@ def _largest_step(ratio: NDArray[np.float32], areas: tuple[Area, ...]) -> float:
 
 def _step(ratio: NDArray[np.float32], one: Section, other: Section, axis: int) -> float:
     """From `one` to `other` across their border, if `other` begins where `one` ends along `axis`."""
+    first, second = (_bounds(section, ratio.shape) for section in (one, other))
     along = 1 - axis
-    if one[axis].stop is None or one[axis].stop != other[axis].start or one[along] != other[along]:
+    if first[axis].stop != second[axis].start or first[along] != second[along]:
         return math.nan
-    edge, spans = one[axis].stop, [one[along], one[along]]
-    before, after = [*spans], [*spans]
+    edge = first[axis].stop
+    before, after = list(first), list(first)
     before[axis], after[axis] = slice(max(edge - STRIP, 0), edge), slice(edge, edge + STRIP)
     a, b = (_sample(ratio[tuple(strip)]) for strip in (before, after))
     return float(np.median(b) / np.median(a) - 1.0) if a.size and b.size else math.nan
+
+
+def _bounds(section: Section, shape: tuple[int, ...]) -> Section:
+    """A section as slices that run upwards, whichever way its amplifier is read."""
+    ranges = [range(*part.indices(size)) for part, size in zip(section, shape, strict=True)]
+    rows, cols = (slice(min(r[0], r[-1]), max(r[0], r[-1]) + 1) for r in ranges)
+    return rows, cols
 
 
 # --- defects ---
@@ -284,12 +290,12 @@ def _defects(frames: Frames) -> Values:
     values.put("flagged", float(np.mean(dq != 0)))
     hot, darks = _standing_out(frames, "dark", ("bias",), _is_hot)
     dead, flats = _standing_out(frames, "flat", ("bias", "dark"), _is_dead)
-    for name, mask, count, kind in (
-        ("missed_hot", hot, darks, "darks"),
-        ("missed_dead", dead, flats, "flats"),
-    ):
-        if mask is not None:
-            values.put(name, float(np.mean(mask & (dq == 0))), note=f"of {count} {kind}")
+    known = {quantity.name for quantity in frames.product}
+    for name, mask, count, kind in (("hot", hot, darks, "dark"), ("dead", dead, flats, "flat")):
+        if name not in known:
+            values.absent[f"missed_{name}"] = f"the map was made without a {kind}"
+        elif mask is not None:
+            values.put(f"missed_{name}", float(np.mean(mask & (dq == 0))), note=f"of {count} {kind}s")
     flagged = np.zeros(dq.shape, bool)
     seen = np.zeros(dq.shape, bool)
     for flag, mask in ((DQ.HOT, hot), (DQ.DEAD, dead)):

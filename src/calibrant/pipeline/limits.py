@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import tomllib
 from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 from calibrant.errors import ConfigError
@@ -86,6 +88,11 @@ def products_needed(kind: str) -> tuple[str, ...]:
 def names(kind: str) -> tuple[str, ...]:
     """Names of the values that can be measured of a product of `kind`, its own quantities aside."""
     return (*VALUES.get(kind, {}), *DIFFERENCE)
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """The tables of ``limits.toml``, that every recipe starts from."""
+    return tomllib.loads((resources.files("calibrant.pipeline") / "limits.toml").read_text())
 
 
 def flattened(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -41,8 +41,9 @@ class Recipe(_Model):
     steps_options : mapping
         Step -> options of its `apply`; ``enabled = false`` switches it off.
     verify : mapping
-        Kind of product -> name of a value -> lowest and highest that pass, inclusive; see
-        `calibrant.pipeline.limits`. Not part of a dump: it changes no pixel, and must not make a frame stale.
+        Kind of product -> name of a value -> lowest and highest that pass, inclusive: those of
+        ``limits.toml``, and the recipe's own before them; see `calibrant.pipeline.limits`. Not part of a
+        dump: it changes no pixel, and must not make a frame stale.
     """
 
     schema_version: Literal[1] = Field(1, alias="schema")
@@ -120,6 +121,7 @@ def load(name_or_path: str | Path, changes: Mapping[str, str] | None = None) -> 
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not TOML: {error}", where=where, do="correct the line") from None
+    values["verify"] = _with_defaults(values.get("verify", {}))
     for dotted, value in (changes or {}).items():
         _set(values, dotted, value)
     try:
@@ -151,6 +153,18 @@ def _text(name_or_path: str | Path) -> tuple[str, str]:
     ).read_text(), f"{name_or_path}.toml"
 
 
+def _with_defaults(own: Any) -> Any:
+    """Tables of limits: the default ones, where the recipe does not say otherwise."""
+    if not isinstance(own, Mapping):
+        return own
+    tables = dict(limits.defaults())
+    for kind, table in own.items():
+        tables[kind] = (
+            {**tables.get(kind, {}), **limits.flattened(table)} if isinstance(table, Mapping) else table
+        )
+    return tables
+
+
 def _set(values: dict[str, Any], dotted: str, text: str) -> None:
     *path, last = dotted.split(".")
     for name in path:
@@ -177,7 +191,7 @@ def _explained(error: ValidationError, where: str) -> ConfigError:
         hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(ORDER)}"
         return ConfigError(f"{place} has the unknown value {first['input']!r}", where=where, do=hint)
     if place.startswith("verify."):
-        sentence = f"{place}: limits are two numbers"
+        sentence = f"{place}: a table of limits has two numbers for each name"
         got = repr(first.get("input"))
         return ConfigError(sentence, where=where, expected="[low, high], inf where there is none", got=got)
     return ConfigError(f"{place}: {first['msg'].lower()}", where=where, got=repr(first.get("input")))

@@ -82,7 +82,7 @@ def verify(
         items=tuple(items),
         recipe=recipe.name,
         frames=tuple(frames.names),
-        notes=tuple(dict.fromkeys([*frames.notes, *notes, *_passed_over(bounds, values)])),
+        notes=tuple(dict.fromkeys([*frames.sentences, *notes, *_passed_over(bounds, values)])),
     )
 
 

@@ -1,0 +1,415 @@
+"""Verify: values against limits from both sides, on frames that were processed with the product."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibrant.effects import bias, dark, defects, flat, overscan
+from calibrant.errors import ConfigError
+from calibrant.exposures import Exposures
+from calibrant.frame import DQ
+from calibrant.pipeline import recipe as recipes
+from calibrant.pipeline.limits import DIFFERENCE, VALUES
+from calibrant.pipeline.verify import frames_needed, products_needed, verify
+from calibrant.product import Product, Quantity
+from calibrant.simulate.observe import ccd_night
+
+SHAPE = (128, 160)
+HALF = 5
+KINDS = ("bias", "dark", "flat", "defects")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """A night whose frames are enough for two sets of masters."""
+    folder = tmp_path_factory.mktemp("verify") / "raw"
+    darks, flats = {60.0: 6, 180.0: 4}, {"R": [30_000.0] * (2 * HALF)}
+    ccd_night(folder, seed=11, shape=SHAPE, biases=2 * HALF, darks=darks, flats=flats, science={"R": 1})
+    return Exposures.scan(folder)
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return recipes.load("ccd")
+
+
+def of(frames, kind, half=None):
+    """Frames of a kind; the even ones (0), or the odd ones (1)."""
+    found = frames.where(kind=kind)
+    return found if half is None else found.take(range(half, len(found), 2))
+
+
+def prepared(frames):
+    return frames.through(overscan.step(frames[0], instrument=frames.instrument))
+
+
+def masters(frames, half=None, method="mean"):
+    """Bias, dark, flat and defects of one half of the frames."""
+    made: dict[str, Product] = {}
+    made["bias"] = bias.measure(prepared(of(frames, "bias", half)), method=method)
+    made["dark"] = dark.measure(prepared(of(frames, "dark", half)), products=dict(made), method=method)
+    made["flat"] = flat.measure(prepared(of(frames, "flat", half)), products=dict(made), method=method)
+    made["defects"] = defects.measure(products=dict(made))
+    return made
+
+
+@pytest.fixture(scope="module")
+def night(frames):
+    return masters(frames, 0)
+
+
+@pytest.fixture(scope="module")
+def later(frames):
+    return masters(frames, 1)
+
+
+@pytest.fixture
+def judged(frames, recipe, night):
+    """The verdict on a product: by default on frames that it was not made of."""
+
+    def judge(product, half=1, **more):
+        kinds = frames_needed(product.kind)
+        chosen = frames.where(lambda one: one.kind in kinds)
+        exposures = chosen if half is None else sum_of([of(frames, kind, half) for kind in kinds])
+        given = {"recipe": recipe, "exposures": exposures, **more}
+        others = {kind: night[kind] for kind in products_needed(product.kind)}
+        return verify(product, instrument=frames.instrument, products=others, **given)
+
+    return judge
+
+
+def sum_of(parts):
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def value(verdict, name):
+    (found,) = [item for item in verdict.items if item.name == name]
+    return found.value
+
+
+def failed(verdict):
+    return {item.name for item in verdict.items if not item.passed}
+
+
+def with_plane(product, **planes):
+    return replace(product, planes={**product.planes, **planes})
+
+
+# --- what is good passes, on its own frames and on others ---
+
+
+@pytest.mark.parametrize("half", [0, 1, None], ids=["own", "others", "both"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_good_master_passes(judged, night, kind, half):
+    verdict = judged(night[kind], half)
+    assert verdict.passed, failed(verdict)
+    assert verdict.kind == kind and verdict.identity == night[kind].identity
+    expected = sum(1 for note in verdict.notes if "the product's own" in note)
+    assert expected == (1 if half == 0 and kind != "defects" else 0)
+
+
+@pytest.mark.parametrize("method", ["mean", "median"])
+@pytest.mark.parametrize("half", [0, 1], ids=["own", "others"])
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat"])
+def test_the_noise_ratio_is_one_for_members_and_for_others(frames, recipe, kind, half, method):
+    """Of five frames the residual of a member has 0.89 of the noise of a frame, that of another 1.10."""
+    made = masters(frames, 0, method)
+    verdict = verify(
+        made[kind],
+        recipe=recipe,
+        instrument=frames.instrument,
+        exposures=of(frames, kind, half),
+        products=made,
+    )
+    assert value(verdict, "noise_ratio") == pytest.approx(1.0, abs=0.03)
+
+
+def test_members_taken_for_others_would_be_seen(frames, recipe, night):
+    """The twin: without the correlation of member and master the ratio is off by more than the tolerance."""
+    stranger = replace(night["bias"], provenance=replace(night["bias"].provenance, inputs=()))
+    verdict = verify(stranger, recipe=recipe, instrument=frames.instrument, exposures=of(frames, "bias", 0))
+    assert value(verdict, "noise_ratio") == pytest.approx(math.sqrt(0.8 / 1.2), abs=0.03)
+
+
+# --- what is wrong fails, by the value that is meant for it ---
+
+NOISE = 5.0  # adu, of one frame
+
+
+def shifted(adu):
+    return lambda p: with_plane(p, data=p.data + np.float32(adu))
+
+
+def scaled_errors(factor):
+    """A product that states another read noise than its frames have."""
+    return lambda p: replace(
+        p, quantities=tuple(replace(q, value=q.value * factor) if q.name == "read_noise" else q for q in p)
+    )
+
+
+def striped(amplitude, axis):
+    def change(p):
+        line = np.random.default_rng(1).normal(0.0, amplitude, p.data.shape[axis]).astype(np.float32)
+        return with_plane(p, data=p.data + (line[:, None] if axis == 0 else line))
+
+    return change
+
+
+def spotted(p):
+    data = p.data.copy()
+    data.ravel()[::100] += 10 * NOISE
+    return with_plane(p, data=data)
+
+
+def leaked(fraction):
+    """Stray light over the field, from one edge to the other."""
+
+    def change(p):
+        slope = np.linspace(-fraction, fraction, p.data.shape[1], dtype=np.float32)
+        return with_plane(p, data=p.data * (1 + slope))
+
+    return change
+
+
+def noisier(sigma):
+    def change(p):
+        noise = np.random.default_rng(2).normal(0.0, sigma, p.data.shape).astype(np.float32)
+        return with_plane(p, data=p.data + noise)
+
+    return change
+
+
+def half_wrong(p):
+    data = p.data.copy()
+    data[:, : data.shape[1] // 2] *= 1.03
+    return with_plane(p, data=data)
+
+
+def flagless(flag):
+    def change(p):
+        dq = p.planes["dq"].copy()
+        dq[(dq & np.uint32(flag)) != 0] = 0
+        return with_plane(p, dq=dq)
+
+    return change
+
+
+def moved(p):
+    return with_plane(p, dq=np.roll(p.planes["dq"], (7, 11), (0, 1)))
+
+
+def painted(p):
+    dq = p.planes["dq"].copy()
+    dq[:, :20] |= np.uint32(DQ.WARM)
+    return with_plane(p, dq=dq)
+
+
+FAULTS = {
+    "bias level": ("bias", shifted(5 * NOISE), {"level", "worst_level"}),
+    "bias level, other side": ("bias", shifted(-5 * NOISE), {"level", "worst_level"}),
+    "noise stated too low": ("bias", scaled_errors(0.7), {"noise_ratio"}),
+    "noise stated too high": ("bias", scaled_errors(1.4), {"noise_ratio"}),
+    "bias rows": ("bias", striped(5.0, 0), {"row_structure"}),
+    "bias columns": ("bias", striped(5.0, 1), {"column_structure"}),
+    "bias spots": ("bias", spotted, {"outliers"}),
+    "dark level": ("dark", shifted(0.1), {"level", "rate"}),
+    "dark noise": ("dark", noisier(0.1), {"noise_ratio"}),
+    "flat of leaked light": ("flat", leaked(0.05), {"structure"}),
+    "flat of another scale": (
+        "flat",
+        lambda p: with_plane(p, data=p.data * np.float32(2)),
+        {"normalisation"},
+    ),
+    "flat noise": ("flat", noisier(0.01), {"noise_ratio"}),
+    "defects without hot": ("defects", flagless(DQ.HOT), {"missed_hot"}),
+    "defects without dead": ("defects", flagless(DQ.DEAD), {"missed_dead"}),
+    "defects of another detector": ("defects", moved, {"missed_hot", "confirmed"}),
+    "defects everywhere": ("defects", painted, {"flagged"}),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found_by_its_value(judged, night, name):
+    kind, change, names = FAULTS[name]
+    verdict = judged(change(night[kind]))
+    assert not verdict.passed
+    assert names <= failed(verdict), failed(verdict)
+
+
+def test_a_leak_in_all_flats_is_seen_against_the_last_certified_only(judged, night, later):
+    """Frames of the leak itself fit their flat: what they share, only another night shows."""
+    reference = leaked(0.3)(later["flat"])
+    assert judged(night["flat"], 0).passed
+    assert "difference_outliers" in failed(judged(night["flat"], 0, reference=reference))
+
+
+# --- against the last one certified ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_master_of_the_same_night_differs_by_its_errors(judged, night, later, kind):
+    verdict = judged(night[kind], reference=later[kind])
+    assert verdict.passed, failed(verdict)
+    if kind != "defects":
+        assert value(verdict, "difference_width") == pytest.approx(1.0, abs=0.1)
+    assert any("against the last certified one" in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "name"),
+    [
+        ("bias", shifted(5 * NOISE), "difference"),
+        ("bias", noisier(5 * NOISE), "difference_width"),
+        ("dark", shifted(0.5), "difference"),
+        ("defects", painted, "difference_flags"),
+    ],
+)
+def test_a_reference_that_differs_fails(judged, night, later, kind, change, name):
+    assert name in failed(judged(night[kind], reference=change(later[kind])))
+
+
+def test_without_reference_it_is_told_not_failed(judged, night):
+    for reference, why in ((None, "no other product was certified"), (night["bias"], "this product")):
+        verdict = judged(night["bias"], reference=reference)
+        assert verdict.passed
+        assert not {item.name for item in verdict.items} & set(DIFFERENCE)
+        assert any(why in note for note in verdict.notes)
+
+
+# --- what cannot be measured does not pass ---
+
+
+def test_without_frames_nothing_passes(frames, recipe, night):
+    for exposures in (None, of(frames, "flat")):
+        verdict = verify(night["bias"], recipe=recipe, instrument=frames.instrument, exposures=exposures)
+        missing = [item for item in verdict.items if item.value is None]
+        assert not verdict.passed and "noise_ratio" in {item.name for item in missing}
+        assert all("no bias frames" in item.note for item in missing)
+        assert verdict.frames == ()
+
+
+def test_frames_of_another_setting_do_not_count(frames, recipe, night):
+    other = replace(night["flat"], keys={**night["flat"].keys, "filter": "V"})
+    verdict = verify(
+        other, recipe=recipe, instrument=frames.instrument, exposures=of(frames, "flat"), products=night
+    )
+    assert "structure" in failed(verdict)
+    assert any("another setting" in note for note in verdict.notes)
+
+
+def test_a_master_of_one_frame_cannot_be_judged_on_it(frames, recipe):
+    one = of(frames, "bias").take([0])
+    product = bias.measure(prepared(one))
+    verdict = verify(product, recipe=recipe, instrument=frames.instrument, exposures=one)
+    assert not verdict.passed
+    assert any("says nothing" in item.note for item in verdict.items)
+
+
+def test_a_bad_file_is_left_out_and_named(night, frames, recipe, tmp_path):
+    files = [*of(frames, "bias", 1).paths]
+    broken = tmp_path / "broken.fit"
+    broken.write_bytes(Path(files[0]).read_bytes()[: 2880 * 3])
+    exposures = Exposures.scan([*files[1:], broken], frames.instrument)
+    verdict = verify(night["bias"], recipe=recipe, instrument=frames.instrument, exposures=exposures)
+    assert verdict.passed and len(verdict.frames) == len(files) - 1
+
+
+def test_no_more_than_sixteen_frames_are_read(frames, recipe, night):
+    many = of(frames, "bias") + of(frames, "bias", 1) + of(frames, "bias", 1)
+    verdict = verify(night["bias"], recipe=recipe, instrument=frames.instrument, exposures=many)
+    assert len(verdict.frames) == 16
+    assert sum(name in verdict.frames for name in of(frames, "bias", 1).paths) == HALF  # others go first
+
+
+def test_another_bias_than_the_products_own_is_told(frames, recipe, night, later):
+    verdict = verify(
+        night["dark"], recipe=recipe, instrument=frames.instrument, exposures=of(frames, "dark"),
+        products={"bias": later["bias"]},
+    )  # fmt: skip
+    assert any("another bias" in note for note in verdict.notes)
+
+
+# --- the table of limits ---
+
+
+def test_quantities_need_no_code(frames, night):
+    """A kind that is not known yet is judged by what it states, place by place."""
+    changes = {"verify.ptc": '{"quantity.turnoff": [90000, Infinity], "quantity.gain": [1, 2]}'}
+    recipe = recipes.load("ccd", changes)
+    quantities = (Quantity("turnoff", 95e3, 1e3, "adu"), Quantity("gain", 1.5, place="1"),
+                  Quantity("gain", 2.5, place="2"))  # fmt: skip
+    verdict = verify(Product("ptc", quantities=quantities), recipe=recipe, instrument=frames.instrument)
+    told = {(item.name, item.place): item.passed for item in verdict.items}
+    assert told == {
+        ("quantity.turnoff", ""): True, ("quantity.gain", "1"): True, ("quantity.gain", "2"): False
+    }  # fmt: skip
+    assert verdict.items[0].high is None and verdict.items[0].unit == "adu"
+
+
+def test_a_quantity_that_the_product_lacks_fails_with_the_nearest(frames, night):
+    recipe = recipes.load("ccd", {"verify.bias": '{"quantity.read_nois": [0, 100]}'})
+    verdict = verify(night["bias"], recipe=recipe, instrument=frames.instrument)
+    assert not verdict.passed and "did you mean 'read_noise'" in verdict.items[0].note
+
+
+def test_a_kind_without_limits_says_which_table_to_add(frames, recipe):
+    with pytest.raises(ConfigError, match=r"add the table \[verify.gain\]"):
+        verify(Product("gain"), recipe=recipe, instrument=frames.instrument)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("verify.bias.levl", "[-1, 1]", "did you mean 'level'"),
+        ("verify.bia.level", "[-1, 1]", "did you mean 'bias'"),
+        ("verify.ptc.level", "[-1, 1]", "quantity.NAME"),
+        ("verify.bias.level", "[1, -1]", "lowest and a highest"),
+        ("verify.bias.level", "[NaN, 1]", "lowest and a highest"),
+        ("verify.bias.level", "[1]", "two numbers"),
+        ("verify.bias.level", "[1, 2, 3]", "two numbers"),
+        ("verify.bias.level", "wide", "two numbers"),
+        ("verify.bias", "3", "table"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(name, text, words):
+    with pytest.raises(ConfigError) as error:
+        recipes.load("ccd", {name: text})
+    assert words in str(error.value)
+
+
+def test_limits_are_inclusive(frames, night):
+    found = night["bias"].quantity("read_noise").value
+    recipe = recipes.load("ccd", {"verify.bias": f'{{"quantity.read_noise": [{found!r}, {found!r}]}}'})
+    assert verify(night["bias"], recipe=recipe, instrument=frames.instrument).passed
+
+
+def test_limits_make_no_frame_stale(recipe):
+    """They change no pixel: the keys of what was reduced before stay as they are."""
+    changed = recipes.load("ccd", {"verify.bias.level": "[-9, 9]"})
+    assert changed.verify != recipe.verify
+    assert changed.model_dump_json() == recipe.model_dump_json()
+
+
+def test_a_recipe_replaces_single_limits(tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(
+        'schema = 1\nname = "own"\nsteps = []\n[verify.bias]\nlevel = [-9, 9]\nquantity.drift = [-1, 1]\n'
+    )
+    ours, theirs = recipes.load(own).limits_of("bias"), recipes.load("ccd").limits_of("bias")
+    assert ours["level"] == (-9, 9) and ours["quantity.drift"] == (-1, 1)
+    assert {**ours, "level": theirs["level"]} == {**theirs, "quantity.drift": (-1, 1)}
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_bounds_every_kind(name):
+    found = recipes.load(name)
+    for kind in KINDS:
+        assert set(found.limits_of(kind)) & set(VALUES[kind])
