@@ -42,7 +42,7 @@ def of_camera(name: str) -> Callable[..., None]:
         terminal: Terminal,
         out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; made if it is not there.")],
         seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
-        size: Annotated[str, typer.Option(help="small, or real: more than a hundred times the bytes.")] = "small",
+        size: Annotated[str, typer.Option(help="small, or real: a hundred times the bytes.")] = "small",
         detectors: Annotated[str, typer.Option(help="Numbers of detectors, such as 0,4; all if empty.")] = "",
         bands: Annotated[str, typer.Option(help="Bands, such as r,y; all if empty.")] = "",
         biases: Annotated[int | None, typer.Option(help="On each day of calibrations.")] = None,
