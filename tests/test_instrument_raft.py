@@ -139,6 +139,13 @@ def test_recognised_by_camera_and_raft() -> None:
     assert recognise({**PRIMARY, "RAFTBAY": "R01"}) == "generic-ccd"
 
 
+def test_a_master_among_the_raws_does_not_hide_the_camera(tmp_path: Path) -> None:
+    write(tmp_path)
+    cal.write(cal.Product("truth", planes={"flat": np.ones((4, 4), np.float32)}), tmp_path / "another.fits")
+    found = Exposures.scan(tmp_path, "auto")
+    assert (found.instrument.name, found.problems) == ("comcam", ())
+
+
 def test_groups_of_a_pattern_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\n[header.identifier]\nkeywords = ["ID"]\npattern = "(\\\\d+)-(x)?(\\\\d)"')

@@ -177,7 +177,8 @@ def _done_by_us(header: Header) -> frozenset[str]:
 
 
 def _recognised(headers: list[Header]) -> Instrument:
-    """The instrument that all headers are of; the general one if they differ."""
+    """The instrument that all headers are of, our masters aside; the general one if they differ."""
+    headers = [header for header in headers if header.get(FORM) != "product"]
     if not headers:
         return load("generic-ccd")
     chosen = load(recognise(headers[0]))
