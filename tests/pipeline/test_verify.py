@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,6 +246,29 @@ def test_a_fault_is_found_by_its_value(judged, night, name):
     assert names <= failed(verdict), failed(verdict)
 
 
+def leaky_dark(frames, night, edit, folder, adu):
+    """A dark of frames that light reached while they were taken: a glow that grows towards one edge."""
+    paths = [shutil.copy(path, folder) for path in of(frames, "dark", 0).where(exptime=60.0).paths]
+    glow = np.zeros(of(frames, "dark").shape)
+    glow[:, : SHAPE[1]] = np.linspace(0.0, 2 * adu, SHAPE[1])
+    for path in paths:
+        edit(path, lambda pixels: pixels + glow)
+    exposures = Exposures.scan(paths, frames.instrument)
+    return dark.measure(prepared(exposures), products={"bias": night["bias"]}), exposures
+
+
+@pytest.mark.parametrize(("adu", "passes"), [(0.0, True), (40.0, False)])
+def test_a_dark_of_a_night_with_a_leak_of_light(frames, recipe, night, edit, tmp_path, adu, passes):
+    product, own = leaky_dark(frames, night, edit, tmp_path, adu)
+    given = {"recipe": recipe, "instrument": frames.instrument, "products": night}
+    verdict = verify(product, exposures=of(frames, "dark", 1), **given)
+    assert verdict.passed == passes
+    assert ({"level", "column_structure"} <= failed(verdict)) is not passes
+    assert failed(verify(product, exposures=own, **given)) == set()  # its own frames hold the same light
+    told = verify(product, exposures=own, reference=night["dark"], **given)
+    assert told.passed == passes and ("difference" in failed(told)) is not passes
+
+
 def test_a_leak_in_all_flats_is_seen_against_the_last_certified_only(judged, night, later):
     """Frames of the leak itself fit their flat: what they share, only another night shows."""
     reference = leaked(0.3)(later["flat"])
@@ -337,6 +362,94 @@ def test_another_bias_than_the_products_own_is_told(frames, recipe, night, later
     assert any("another bias" in note for note in verdict.notes)
 
 
+def test_without_its_bias_a_dark_cannot_be_judged(tmp_path, recipe):
+    """Where no overscan takes the level away: a residual of a thousand counts is no finding."""
+    ccd_night(tmp_path, seed=3, shape=(48, 64), biases=5, darks={60.0: 5}, flats={}, science={}, overscan=0)
+    exposures = Exposures.scan(tmp_path)
+    made = {"bias": bias.measure(exposures.where(kind="bias"))}
+    made["dark"] = dark.measure(exposures.where(kind="dark"), products=made)
+    given = {"recipe": recipe, "instrument": exposures.instrument, "exposures": exposures}
+    verdict = verify(made["dark"], **given)
+    assert not verdict.passed and verdict.frames == ()
+    assert any("give the bias" in item.note for item in verdict.items)
+    assert verify(made["dark"], products=made, **given).passed
+
+
+# --- several amplifiers ---
+
+PAIR = """
+name = "pair"
+extends = "generic-ccd"
+[layout]
+form = "amplifiers"
+[detectors.default]
+shape = [64, 80]
+[[detectors.default.amplifiers]]
+name = "1"
+hdu = "AMP1"
+data = "[1:48,1:64]"
+overscan = "[49:80,1:64]"
+place = "[1:48,1:64]"
+gain = 1.5
+read_noise = 7.5
+[[detectors.default.amplifiers]]
+name = "2"
+hdu = "AMP2"
+data = "[1:48,1:64]"
+overscan = "[49:80,1:64]"
+place = "[96:49,1:64]"
+gain = 1.56
+read_noise = 8.58
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    night = {"biases": 8, "darks": {60.0: 4}, "flats": {"R": 6}, "science": {}}
+    ccd_night(folder / "raw", seed=5, shape=(64, 96), amplifiers=2, **night)
+    (folder / "pair.toml").write_text(PAIR)
+    found = Exposures.scan(folder / "raw", folder / "pair.toml")
+    return found, masters(found)
+
+
+def by_place(verdict, name):
+    return {item.place: item for item in verdict.items if item.name == name}
+
+
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat"])
+def test_amplifiers_are_judged_each(pair, recipe, kind):
+    found, made = pair
+    given = {"recipe": recipe, "instrument": found.instrument, "exposures": found, "products": made}
+    noise = by_place(verify(made[kind], **given), "noise_ratio")
+    assert set(noise) == {"1", "2"}
+    for item in noise.values():
+        assert item.passed and item.value == pytest.approx(1.0, abs=0.05)
+
+
+def test_one_amplifier_off_fails_alone(pair, recipe):
+    found, made = pair
+    data = made["bias"].data.copy()
+    data[:, 48:] += np.float32(2 * NOISE)
+    wrong = with_plane(made["bias"], data=data)
+    verdict = verify(wrong, recipe=recipe, instrument=found.instrument, exposures=found)
+    assert {place: item.passed for place, item in by_place(verdict, "level").items()} == {
+        "1": True,
+        "2": False,
+    }
+
+
+def test_a_step_between_amplifiers_is_found_with_its_sign(pair, recipe):
+    found, made = pair
+    given = {"recipe": recipe, "instrument": found.instrument, "exposures": found, "products": made}
+    good = verify(made["flat"], **given)
+    assert by_place(good, "amplifier_step")[""].passed
+    data = made["flat"].data.copy()
+    data[:, 48:] *= np.float32(1.02)
+    (item,) = by_place(verify(with_plane(made["flat"], data=data), **given), "amplifier_step").values()
+    assert not item.passed and item.value == pytest.approx(100 * (1 / 1.02 - 1), abs=0.3)
+
+
 # --- the table of limits ---
 
 
@@ -413,3 +526,17 @@ def test_every_recipe_bounds_every_kind(name):
     found = recipes.load(name)
     for kind in KINDS:
         assert set(found.limits_of(kind)) & set(VALUES[kind])
+
+
+def test_the_tables_of_the_page_are_fresh():
+    """docs/verify.md names every value with its sentence and its default limits."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "verify.md").read_text()
+    bounds = recipes.load("ccd")
+    for kind in KINDS:
+        section = page.split(f"## {kind.capitalize()}\n")[1].split("\n## ")[0]
+        told = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
+        limits = {name: f"{low:g} ... {high:g}" for name, (low, high) in bounds.limits_of(kind).items()}
+        known = {name: words.rstrip(".") for name, words in {**VALUES[kind], **DIFFERENCE}.items()}
+        assert told == [
+            (name, known.get(name, "A number of the product itself"), limit) for name, limit in limits.items()
+        ]
