@@ -144,6 +144,7 @@ def test_members_taken_for_others_would_be_seen(frames, recipe, night):
 # --- what is wrong fails, by the value that is meant for it ---
 
 NOISE = 5.0  # adu, of one frame
+GAIN = 1.5  # e-/adu
 
 
 def shifted(adu):
@@ -249,10 +250,12 @@ def test_a_fault_is_found_by_its_value(judged, night, name):
 def leaky_dark(frames, night, edit, folder, adu):
     """A dark of frames that light reached while they were taken: a glow that grows towards one edge."""
     paths = [shutil.copy(path, folder) for path in of(frames, "dark", 0).where(exptime=60.0).paths]
+    rng = np.random.default_rng(4)
     glow = np.zeros(of(frames, "dark").shape)
     glow[:, : SHAPE[1]] = np.linspace(0.0, 2 * adu, SHAPE[1])
     for path in paths:
-        edit(path, lambda pixels: pixels + glow)
+        light = rng.poisson(GAIN * glow) / GAIN  # photons come with their noise
+        edit(path, lambda pixels, light=light: pixels + light)
     exposures = Exposures.scan(paths, frames.instrument)
     return dark.measure(prepared(exposures), products={"bias": night["bias"]}), exposures
 
