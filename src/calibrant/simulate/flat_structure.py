@@ -87,8 +87,10 @@ def dust(grid: Grid, drawn: Sequence[Speck], epoch: Epoch) -> F4:
     """Throughput through the specks that lie there in an epoch."""
     (rows, cols), (row0, col0) = grid.extent, grid.centre
     longest = grid.extent[int(np.argmax(grid.shape))]
+    # Whole numbers are centres of pixels, as `structure.dust` counts them.
+    half_row, half_col = (0.5 - 0.5 / pixels for pixels in grid.shape)
     places = [
-        ((row - row0) / rows + 0.5, (col - col0) / cols + 0.5, radius / longest, depth)
+        ((row - row0) / rows + half_row, (col - col0) / cols + half_col, radius / longest, depth)
         for row, col, radius, depth in [*drawn[epoch.lost :], *epoch.dust]
     ]
     near = [place for place in places if all(-0.5 < axis < 1.5 for axis in place[:2])]
