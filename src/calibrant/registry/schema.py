@@ -171,7 +171,7 @@ tag = Table(
 )
 
 tag_member = Table(
-    "tag_member",  # derived: tags that are searched after `tag`, nearest first
+    "tag_member",  # derived: what `chained` put directly behind `tag`, in this order
     metadata,
     Column("tag", _Key, ForeignKey("tag.id"), primary_key=True),
     Column("member", _Key, ForeignKey("tag.id"), primary_key=True),
@@ -191,7 +191,7 @@ event = Table(
     "event",
     metadata,
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", Text, nullable=False),  # draft verified certified withdrawn superseded chained ...
+    Column("kind", Text, nullable=False),  # draft copied calibrated verified certified ...
     Column("subject", Text),  # identity of a product, or hash of a file
     Column("product", _Key, ForeignKey("product.id")),
     Column("tag", _Key, ForeignKey("tag.id")),
