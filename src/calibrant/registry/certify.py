@@ -153,7 +153,14 @@ def _products(connection: Connection, identities: Iterable[str]) -> dict[str, _K
     wanted, found = list(dict.fromkeys(identities)), {}
     for some in places.chunks(wanted):
         rows = connection.execute(
-            select(*table.c["id", "identity", "kind", "setting"], verdict.c.id, verdict.c.passed)
+            select(
+                table.c.id,
+                table.c.identity,
+                table.c.kind,
+                table.c.setting,
+                verdict.c.id,
+                verdict.c.passed,
+            )
             .select_from(table.outerjoin(verdict, verdict.c.id == last))
             .where(table.c.identity.in_(some))
         )
@@ -260,7 +267,7 @@ def _refuse_overlaps(connection: Connection, rows: Sequence[tuple[_Known, int, i
     taken: list[tuple[int, int, int, str]] = []
     for some in places.chunks(slot for slot, *_ in spans):
         found = connection.execute(
-            select(*validity.c["slot", "begin", "end"], product.c.identity)
+            select(validity.c.slot, validity.c.begin, validity.c.end, product.c.identity)
             .select_from(validity.join(product))
             .where(validity.c.slot.in_(some))
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, exists, or_, select
+from sqlalchemy import Connection, Table, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from calibrant.registry import schema
@@ -60,11 +60,16 @@ def record(connection: Connection, files: Sequence[tuple[str, int, str]], at: in
     """
     if not files:
         return
-    # Sorted, and each once: PostgreSQL refuses to change a row twice in one statement.
+    # Each once: PostgreSQL refuses to change a row twice in one statement.
     sizes = {hash: size for hash, size, _ in files}
     rows = [{"hash": hash, "size": size} for hash, size in sizes.items()]
     connection.execute(_insert(connection, schema.file).on_conflict_do_nothing(), rows)
-    seen = [{"hash": hash, "path": path, "seen": at} for hash, path in {(h, p): None for h, _, p in files}]
+    # Later than what was seen there before, also where the clock stands: the newest is what a path holds.
+    last = _last_seen(connection, [path for _, _, path in files])
+    times = {}
+    for hash, _, path in files:
+        last[path] = times[hash, path] = max(at, last.get(path, at - 1) + 1)
+    seen = [{"hash": hash, "path": path, "seen": time} for (hash, path), time in times.items()]
     statement = _insert(connection, _place)
     connection.execute(
         statement.on_conflict_do_update(
@@ -72,6 +77,18 @@ def record(connection: Connection, files: Sequence[tuple[str, int, str]], at: in
         ),
         seen,
     )
+
+
+def _last_seen(connection: Connection, paths: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for some in chunks(paths):
+        rows = connection.execute(
+            select(_place.c.path, func.max(_place.c.seen))
+            .where(_place.c.path.in_(some))
+            .group_by(_place.c.path)
+        )
+        found.update((path, seen) for path, seen in rows)
+    return found
 
 
 def _insert(connection: Connection, table: Table) -> Any:
