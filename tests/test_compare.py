@@ -86,6 +86,18 @@ def test_errors_that_are_stated_too_small_are_told():
     assert compare(bias(1, stated=8.0), bias(2, stated=8.0)).plane().width == pytest.approx(0.25, rel=0.03)
 
 
+def test_medians_of_integers_have_the_width_of_their_errors():
+    """They lie on a grid of whole counts, where a median absolute deviation jumps by a tenth and more."""
+
+    def rounded(seed):
+        noise = np.random.default_rng(seed).normal(0.0, 2.77, (400, 400))
+        planes = {"data": np.rint(noise).astype(np.float32), "variance": np.full((400, 400), 2.77**2, "f4")}
+        return Product("bias", planes=planes)
+
+    found = compare(rounded(1), rounded(2)).plane()
+    assert found.width == pytest.approx(1.0, abs=0.03) and found.shift is None
+
+
 def test_single_pixels_are_told():
     data = bias(1).data.copy()
     data.ravel()[::100] += 100.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calibrant.errors import SelectionError, ShapeError, UnitError
 from calibrant.frame import DQ
 from calibrant.product import Product, Quantity
-from calibrant.stats import mad_std
+from calibrant.stats import clipped_stats
 
 FAR = 5.0  # sigmas: beyond them is an outlier, and a quantity differs
 OFF = 1.0  # sigmas of one pixel by which the middle of a plane may be off
@@ -21,6 +21,7 @@ WIDTHS = (0.5, 1.5)  # of pulls, whose width is 1 if all errors are known
 OUTLIERS = 1e-3  # fraction of pixels beyond `FAR`
 FLAGGED = 1e-2  # fraction of pixels that may be flagged in one of the two only
 REACH = 2  # pixels, of the search for a shift
+CLIP = 4.0  # sigmas, of widths: medians of integers lie on a grid, where a median deviation would jump
 CROP = 512  # pixels on a side, in the middle: enough to see a shift
 BETTER = 0.95  # a shift is believed if it lowers the scatter to less than this
 
@@ -58,7 +59,7 @@ class PlaneDifference:
     one, other : float
         Medians, in `unit`.
     difference, scatter : float
-        Median and robust standard deviation of one - other, in `unit`.
+        Median and standard deviation (clipped at 4 sigma) of one - other, in `unit`.
     pull, width : float or None
         The same of the pulls (one - other) / sigma; None where a variance is not known.
     outliers : float or None
@@ -296,9 +297,9 @@ def _plane(
         one=math.nan if nothing else float(np.median(a[use])),
         other=math.nan if nothing else float(np.median(b[use])),
         difference=math.nan if nothing else float(np.median(difference)),
-        scatter=math.nan if nothing else mad_std(difference),
+        scatter=math.nan if nothing else _width(difference),
         pull=None if pulls is None else float(np.median(pulls)),
-        width=None if pulls is None else mad_std(pulls),
+        width=None if pulls is None else _width(pulls),
         outliers=None if pulls is None else float(np.mean(np.abs(pulls) > FAR)),
         shift=_shift(np.where(use, a, np.nan), np.where(use, b, np.nan)) if difference.size else None,
     )
@@ -323,12 +324,17 @@ def _shift(a: NDArray[Any], b: NDArray[Any]) -> tuple[int, int] | None:
     inner = slice(REACH, -REACH)
     steps = range(-REACH, REACH + 1)
     scatter = {
-        (row, col): mad_std(a[inner, inner] - np.roll(b, (row, col), (0, 1))[inner, inner])
+        (row, col): _width(a[inner, inner] - np.roll(b, (row, col), (0, 1))[inner, inner])
         for row in steps
         for col in steps
     }
     best = min(scatter, key=lambda move: (scatter[move], abs(move[0]) + abs(move[1])))
     return best if scatter[best] < BETTER * scatter[0, 0] else None
+
+
+def _width(values: NDArray[Any]) -> float:
+    """Standard deviation of the normal ones among many values."""
+    return clipped_stats(values, sigma=CLIP, correct=True).std
 
 
 def _flags(one: Product, other: Product) -> Iterator[FlagDifference]:

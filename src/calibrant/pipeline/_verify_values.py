@@ -323,7 +323,7 @@ def _standing_out(
 
 def _is_hot(seen: Seen) -> NDArray[np.bool_]:
     excess = seen.data - surroundings(seen.data)
-    hot: NDArray[np.bool_] = np.isnan(excess) | (excess > HOT * mad_std(excess))
+    hot: NDArray[np.bool_] = np.isnan(excess) | (excess > HOT * _width(excess))
     return hot
 
 
