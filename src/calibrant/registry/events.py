@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from calibrant.errors import OptionError, OutputExistsError, RegistryError
-from calibrant.registry import schema, words
+from calibrant.registry import places, schema, words
 from calibrant.registry.certify import certify, certify_many
 from calibrant.registry.database import Writing
 from calibrant.registry.drafts import add, add_frame, record_instrument
@@ -218,11 +218,11 @@ def _unknown(key: str) -> RegistryError:
 def _thing(connection: Connection, key: str) -> tuple[str, int | None, str]:
     """What a key stands for: its key (the identity, if it is a product's file), number of a product, name."""
     product, frame, exposure = schema.product, schema.frame, schema.exposure
+    identity = places.product_in(connection, key) or key
     columns = select(*product.c["id", "identity", "kind"])
-    for condition in (product.c.identity == key, product.c.hash == key):
-        row = connection.execute(columns.where(condition)).first()
-        if row is not None:
-            return row.identity, row.id, f"the {row.kind} {words.short(row.identity)}"
+    row = connection.execute(columns.where(product.c.identity == identity)).first()
+    if row is not None:
+        return row.identity, row.id, f"the {row.kind} {words.short(row.identity)}"
     for name, table in (("the calibrated frame", frame), ("the raw file", exposure)):
         if connection.execute(select(table.c.id).where(table.c.hash == key)).first() is not None:
             return key, None, f"{name} {words.short(key)}"

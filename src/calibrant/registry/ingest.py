@@ -180,15 +180,22 @@ def _tell_claims(connection: Connection, new: list[_File], instrument: str, done
         )
         others.update({(identifier, detector): hash for identifier, detector, hash in rows})
     held = places.of_hashes(connection, others.values())
-    where = {claim: held.get(hash, ["a file that is gone"])[0] for claim, hash in others.items()}
+    where = {claim: held.get(hash, [""])[0] for claim, hash in others.items()}
     for file in new:
         claim = file.identifier, str(file.exposure.detector)
         if claim in where:
-            done.claims.append(
-                f"{file.path} and {where[claim]} claim to be the same exposure, {file.identifier!r} of"
-                f" detector {claim[1]}, and differ: both are recorded; say time= to tell them apart"
-            )
+            done.claims.append(_claimed(file, where[claim]))
         where.setdefault(claim, file.path)
+
+
+def _claimed(file: _File, other: str) -> str:
+    name = f"exposure {file.identifier!r} of detector {file.exposure.detector}"
+    if not other:  # the file that was known is nowhere any more: most likely it lay here
+        return f"{file.path} is not the file that was recorded as {name}: both are known now"
+    return (
+        f"{file.path} and {other} differ and claim to be the same {name}:"
+        " both are recorded; say time= to tell them apart"
+    )
 
 
 def _record(writing: Writing, new: list[_File], instrument: str) -> None:

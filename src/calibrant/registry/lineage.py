@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, select
 
 from calibrant.errors import RegistryError
 from calibrant.registry import places, schema, words
@@ -43,7 +43,7 @@ def of(connection: Connection, key: str) -> Lineage:
     RegistryError
         If the registry does not know the key.
     """
-    root = _identity_of(connection, key)
+    root = places.product_in(connection, key) or key
     edges = _ancestry(connection, [root])
     keys = list(dict.fromkeys([root, *(parent for _, parent, _, _ in edges)]))
     names = {parent: name for _, parent, _, name in edges if name}
@@ -151,15 +151,6 @@ def _sentence(node: Node, withdrawal: Withdrawal) -> str:
     name = f"{node.kind} {words.short(node.key)}" if node.state else f"raw file {node.name}"
     role = "an ancestor" if node.state else "an input"
     return f"{name}, {role}, was withdrawn (revision {withdrawal.revision}): {withdrawal.why}"
-
-
-def _identity_of(connection: Connection, key: str) -> str:
-    """The key itself; the identity, if it is the hash of a product's file."""
-    product = schema.product
-    found = connection.execute(
-        select(product.c.identity).where(or_(product.c.identity == key, product.c.hash == key))
-    ).scalar()
-    return key if found is None else str(found)
 
 
 def _ancestry(connection: Connection, keys: Iterable[str]) -> list[tuple[str, str, str, str]]:

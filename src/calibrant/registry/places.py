@@ -134,3 +134,24 @@ def of_product(connection: Connection, identity: str) -> list[str]:
         .order_by(_place.c.seen.desc(), _place.c.path)
     )
     return list(dict.fromkeys(rows.scalars()))
+
+
+def product_in(connection: Connection, hash: str) -> str | None:
+    """Identity of the product that a file holds, its first one or a copy; None if it holds none.
+
+    Parameters
+    ----------
+    connection : Connection
+    hash : str
+    """
+    first = select(_product.c.identity).where(_product.c.hash == hash)
+    copies = (
+        select(_product.c.identity)
+        .select_from(_event.join(_product, _product.c.id == _event.c.product))
+        .where(_event.c.subject == hash, _event.c.kind == COPIED)
+    )
+    for statement in (first, copies):
+        found = connection.execute(statement).scalar()
+        if found is not None:
+            return str(found)
+    return None
