@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,43 @@ def test_a_killed_writer_leaves_no_file_of_the_name(tmp_path):
     with atomic_write(tmp_path / "a.fits") as out:
         out.write(b"whole")
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 0
+
+
+TRIALS = 300 if os.environ.get("CALIBRANT_SOAK") else 15
+WRITER = textwrap.dedent(
+    """
+    import sys
+    from calibrant.files.atomic import atomic_write
+    folder = sys.argv[1]
+    print("ready", flush=True)
+    count = 0
+    while True:
+        for name, over in (("same", True), (f"new{count}", False)):
+            with atomic_write(f"{folder}/{name}", overwrite=over) as out:
+                out.write(b"x" * 5000)
+                out.write(b"y" * 5000)
+        count += 1
+    """
+)
+
+
+def test_an_interrupt_at_any_moment_leaves_whole_files_and_no_other(tmp_path):
+    """Also between making the temporary file and the block that removes it."""
+    rng = np.random.default_rng(20241108)
+    written = 0
+    for trial, pause in enumerate(rng.uniform(0.0, 0.05, TRIALS)):
+        folder = tmp_path / f"{trial}"
+        folder.mkdir()
+        child = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(pause)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+        assert b"KeyboardInterrupt" in errors
+        for path in folder.iterdir():
+            assert not path.name.startswith("."), f"trial {trial}: {path.name} was left"
+            assert path.read_bytes() == b"x" * 5000 + b"y" * 5000, f"trial {trial}: {path.name} is not whole"
+            written += 1
+    assert written > TRIALS  # the signals came while files were written
