@@ -7,44 +7,12 @@ import re
 from pathlib import Path
 
 # WAL needs memory that all its readers share, which two machines do not have.
-NETWORK = frozenset(
-    [
-        "9p",
-        "acfs",
-        "afs",
-        "beegfs",
-        "beegfs_nodev",
-        "ceph",
-        "cephfs",
-        "cifs",
-        "coda",
-        "davfs",
-        "davfs2",
-        "gcsfuse",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "mfs",
-        "moosefs",
-        "ncpfs",
-        "nfs",
-        "nfs3",
-        "nfs4",
-        "ocfs2",
-        "orangefs",
-        "panfs",
-        "pvfs2",
-        "rclone",
-        "s3fs",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "sshfs",
-        "virtiofs",
-        "weka",
-        "wekafs",
-    ]
-)
+NETWORK = frozenset({
+    "9p", "acfs", "afs", "beegfs", "beegfs_nodev", "ceph", "cephfs", "cifs", "coda", "davfs", "davfs2",
+    "gcsfuse", "glusterfs", "gpfs", "lustre", "mfs", "moosefs", "ncpfs", "nfs", "nfs3", "nfs4", "ocfs2",
+    "orangefs", "panfs", "pvfs2", "rclone", "s3fs", "smb2", "smb3", "smbfs", "sshfs", "virtiofs", "weka",
+    "wekafs",
+})  # fmt: skip
 
 
 def file_system(path: str | os.PathLike[str], mountinfo: str) -> str:
