@@ -164,7 +164,8 @@ def _record(writing: Writing, drafts: Sequence[Draft]) -> dict[str, tuple[int, s
     if not drafts:
         return {}
     connection, table = writing.connection, schema.product
-    settings = _settings(connection, [_setting(draft) for draft in drafts])
+    settings = [_setting(draft) for draft in drafts]
+    numbers = _settings(connection, settings)
     first = writing.revision + 1  # of the events that follow, under the lock of this transaction
     _insert(
         connection,
@@ -172,14 +173,14 @@ def _record(writing: Writing, drafts: Sequence[Draft]) -> dict[str, tuple[int, s
         (
             {
                 "identity": draft.identity,
-                "setting": settings[_setting(draft)],
+                "setting": numbers[setting],
                 "kind": draft.kind,
                 "epoch": draft.epoch,
                 "hash": draft.hash,
                 "facts": text_of(draft.facts),
                 "revision": revision,
             }
-            for revision, draft in enumerate(drafts, first)
+            for revision, (draft, setting) in enumerate(zip(drafts, settings, strict=True), first)
         ),
     )
     known = _known(connection, drafts)

@@ -20,12 +20,12 @@ _NAMES = frozenset(name for name, _ in _FIELDS)
 
 def text_of(facts: Any) -> str:
     """Facts as compact JSON, names sorted; NumPy's numbers as Python's, tuples as lists."""
-    return json.dumps(plain(facts), sort_keys=True, separators=(",", ":"))
+    return _text(plain(facts))
 
 
 def keys_text(keys: Mapping[str, Any]) -> str:
     """Keys as canonical JSON: the detector as text, a number that is none as unknown."""
-    return text_of({name: _key(name, value) for name, value in plain(keys).items()})
+    return _text({name: _key(name, value) for name, value in plain(keys).items()})
 
 
 def keys_of(text: str) -> dict[str, Any]:
@@ -45,6 +45,10 @@ def exposure_of(text: str) -> Exposure:
     if "applied" in facts:
         facts["applied"] = frozenset(facts["applied"])
     return Exposure(**facts)
+
+
+def _text(facts: Any) -> str:
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"))
 
 
 def _key(name: str, value: Any) -> Any:

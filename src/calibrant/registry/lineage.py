@@ -15,6 +15,9 @@ from calibrant.registry import places, schema, words
 from calibrant.registry.facts import keys_of
 from calibrant.registry.records import Lineage, Node
 
+_event = schema.event
+_WITHDRAWN = select(_event.c.subject, _event.c.revision, _event.c.why).where(_event.c.kind == "withdrawn")
+
 
 class Withdrawal(NamedTuple):
     """When and why something was withdrawn."""
@@ -84,10 +87,8 @@ def tainted(connection: Connection, identity: str) -> tuple[str, ...]:
     identity : str
         Of a product, or hash of a calibrated frame.
     """
-    gone = withdrawals(connection)
-    if not gone:
-        return ()
-    ancestors = dict.fromkeys(parent for _, parent, _, _ in _ancestry(connection, [identity]))
+    ancestors = list(dict.fromkeys(parent for _, parent, _, _ in _ancestry(connection, [identity])))
+    gone = _withdrawals(connection, ancestors)
     found = [key for key in ancestors if key in gone]
     nodes = _nodes(connection, found, {})
     return tuple(_sentence(nodes[key], gone[key]) for key in found)
@@ -100,11 +101,7 @@ def withdrawals(connection: Connection) -> dict[str, Withdrawal]:
     ----------
     connection : Connection
     """
-    event = schema.event
-    rows = connection.execute(
-        select(event.c.subject, event.c.revision, event.c.why).where(event.c.kind == "withdrawn")
-    )
-    return {subject: Withdrawal(revision, why or "") for subject, revision, why in rows}
+    return {row.subject: Withdrawal(row.revision, row.why or "") for row in connection.execute(_WITHDRAWN)}
 
 
 def descendants(connection: Connection, keys: Iterable[str]) -> dict[str, set[str]]:
@@ -181,7 +178,7 @@ def _nodes(connection: Connection, keys: list[str], names: Mapping[str, str]) ->
         found.update((node.key, node) for node in _raw_files(connection, some))
         found.update((node.key, node) for node in _frames(connection, some))
         found.update((node.key, node) for node in _products(connection, some))
-    gone = _gone(connection, keys)
+    gone = _withdrawals(connection, keys)
     nodes = {}
     for key in keys:
         node = found.get(key) or Node(key, "unknown", names.get(key, ""), problem="unknown")
@@ -189,15 +186,13 @@ def _nodes(connection: Connection, keys: list[str], names: Mapping[str, str]) ->
     return nodes
 
 
-def _gone(connection: Connection, keys: list[str]) -> set[str]:
-    event, found = schema.event, set[str]()
-    for some in places.chunks(keys):
-        found.update(
-            connection.execute(
-                select(event.c.subject).where(event.c.subject.in_(some), event.c.kind == "withdrawn")
-            ).scalars()
-        )
-    return found
+def _withdrawals(connection: Connection, keys: list[str]) -> dict[str, Withdrawal]:
+    """Of some keys, those that were withdrawn."""
+    subject = schema.event.c.subject
+    rows = (
+        row for some in places.chunks(keys) for row in connection.execute(_WITHDRAWN.where(subject.in_(some)))
+    )
+    return {row.subject: Withdrawal(row.revision, row.why or "") for row in rows}
 
 
 def _products(connection: Connection, keys: list[str]) -> Iterator[Node]:
