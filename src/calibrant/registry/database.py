@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from calibrant.errors import OutputExistsError, RegistryError
-from calibrant.registry import engines
+from calibrant.registry import engines, words
 from calibrant.registry.address import Address, address
 from calibrant.registry.engines import PATIENCE
 from calibrant.registry.failures import explained
@@ -26,7 +26,7 @@ from calibrant.registry.schema import head as head_table
 from calibrant.registry.schema import metadata
 
 _COLUMNS = tuple(column.name for column in events_table.columns)
-_BEHIND = 60_000_000  # microseconds by which a clock may stand behind the last event before it is told
+_BEHIND = 5_000_000  # microseconds by which the clocks of two machines may differ without a word
 
 
 def clock() -> int:
@@ -66,7 +66,7 @@ class Writing:
         self.at = max(self._clock, last)
         if self.at - self._clock > _BEHIND:
             self.notes.append(
-                f"the clock of this machine stands {_span(self.at - self._clock)} behind the registry: "
+                f"the clock of this machine stands {words.duration(self.at - self._clock)} behind the registry: "
                 "events are dated as the last one"
             )
 
@@ -95,15 +95,6 @@ class Writing:
     def _finish(self) -> None:
         if self.revision > self._start:
             self.connection.execute(update(head_table).values(revision=self.revision, at=self.at))
-
-
-def _span(microseconds: int) -> str:
-    """A time span in the unit that suits it."""
-    seconds = microseconds / 1e6
-    for unit, length in (("d", 86400.0), ("h", 3600.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds / 60:.0f} min"
 
 
 class Database:

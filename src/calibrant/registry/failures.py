@@ -81,7 +81,9 @@ def explained(error: SQLAlchemyError | sqlite3.Error, address: Address) -> Calib
     if known is None and getattr(error, "connection_invalidated", False):
         known = _LOST
     if known is None:
-        failed = "the server cannot be reached" if "connection" in said else "the database failed"
+        failed = (
+            "the server cannot be reached" if re.search("connection|resolve", said) else "the database failed"
+        )
         return DatabaseError(f"{failed} ({said})", where=address.shown)
     kind, what, do = known
     return kind(what, where=address.shown, do=do)
