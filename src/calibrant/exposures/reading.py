@@ -10,12 +10,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.errors import SelectionError
-from calibrant.exposures.scan import FORM, Item
+from calibrant.exposures.scan import Item
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
-from calibrant.instrument.readout import image_shape, parts_of
-from calibrant.instrument.stated import as_stated
 from calibrant.stack.pixel import PixelStep, PreparedSource, apply_steps
 from calibrant.stack.source import ArraySource, Source
 
@@ -56,7 +53,9 @@ def _prepared(source: Source, steps: list[PixelStep], unit: str) -> tuple[Source
 
 def _raw_source(item: Item, instrument: Instrument) -> Source:
     if item.frame is None:
-        return _file_source(item.exposure, instrument)
+        from calibrant.files.raw import raw_source
+
+        return raw_source(item.exposure, instrument)
     return _memory_source(item.frame)
 
 
@@ -69,28 +68,9 @@ def _memory_source(frame: Frame) -> Source:
     return ArraySource(frame.data.load(), dq, frame.name)
 
 
-def _file_source(exposure: Exposure, instrument: Instrument) -> Source:
-    from calibrant.files import fits
-
-    path = _path(exposure)
-    if instrument.layout.form == "single":
-        return fits.open_source(path, instrument.layout.hdu)
-    if _is_ours(path):
-        return fits.open_source(path)
-    detector, binning = as_stated(instrument.detector(exposure.detector), exposure)
-    return fits.assemble(path, image_shape(detector, binning), parts_of(detector, binning))
-
-
-def _path(exposure: Exposure) -> str:
-    if exposure.path is None:
-        raise SelectionError("the exposure has neither a file nor a frame", where=exposure.identifier)
-    return exposure.path
-
-
 def frame_of(item: Item, instrument: Instrument, steps: Sequence[Step] = ()) -> Frame:
     """The frame of an exposure, prepared by the steps."""
-    frame = item.frame if item.frame is not None else _file_frame(item.exposure, instrument)
-    frame = replace(frame, exposure=item.exposure)
+    frame = replace(_raw_frame(item, instrument), exposure=item.exposure)
     pending: list[PixelStep] = []
     for step in steps:
         if hasattr(step, "wrap"):
@@ -116,28 +96,12 @@ def _wrapped(frame: Frame, step: Wrapping) -> Frame:
     return replace(frame, data=data, dq=dq, variance=None, systematic=None, extra={})
 
 
-def _file_frame(exposure: Exposure, instrument: Instrument) -> Frame:
-    from calibrant.files import fits
+def _raw_frame(item: Item, instrument: Instrument) -> Frame:
+    if item.frame is not None:
+        return item.frame
+    from calibrant.files.raw import raw_frame
 
-    path = _path(exposure)
-    hdu, by_amplifiers = instrument.layout.hdu, instrument.layout.form == "amplifiers"
-    ours = (by_amplifiers or hdu is not None) and _is_ours(path)
-    if by_amplifiers and not ours:
-        source = _file_source(exposure, instrument)
-        return Frame(cast(Any, source), unit=exposure.unit, header=fits.read_header(path, 0).cards)
-    read = fits.read(path, hdu=None if ours else hdu)
-    if not isinstance(read, Frame):
-        raise SelectionError(
-            f"the file holds a product (a {read.kind}), not an exposure", where=path, do="leave it out"
-        )
-    return read
-
-
-def _is_ours(path: str) -> bool:
-    """Whether a file was written by us: then it says itself which image it is, already assembled."""
-    from calibrant.files import fits
-
-    return fits.read_header(path, 0).get(FORM) is not None
+    return raw_frame(item.exposure, instrument)
 
 
 def parents_of(steps: Sequence[Step], exposures: Sequence[Exposure]) -> tuple[str, ...]:

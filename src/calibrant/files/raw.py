@@ -1,0 +1,69 @@
+"""Raw frames as an instrument describes them: one image, or one assembled of its amplifiers."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from calibrant.errors import SelectionError
+from calibrant.files import fits
+from calibrant.frame import Exposure, Frame
+from calibrant.instrument import Instrument
+from calibrant.instrument.readout import image_shape, parts_of
+from calibrant.instrument.stated import as_stated
+from calibrant.stack.source import Source
+
+FORM = "CALFORM"  # card of files of ours: "product" or "frame"
+
+
+def raw_source(exposure: Exposure, instrument: Instrument) -> Source:
+    """The pixels of an exposure's file as a Source; none is read yet.
+
+    Raises
+    ------
+    SelectionError
+        If the exposure has no file.
+    FileError
+        If the file cannot be used.
+    """
+    path = _path(exposure)
+    if instrument.layout.form == "single":
+        return fits.open_source(path, instrument.layout.hdu)
+    if _is_ours(path):
+        return fits.open_source(path)
+    detector, binning = as_stated(instrument.detector(exposure.detector), exposure)
+    return fits.assemble(path, image_shape(detector, binning), parts_of(detector, binning))
+
+
+def raw_frame(exposure: Exposure, instrument: Instrument) -> Frame:
+    """The frame of an exposure's file; its planes stay there until they are loaded.
+
+    Raises
+    ------
+    SelectionError
+        If the exposure has no file, or the file holds a product.
+    FileError
+        If the file cannot be used.
+    """
+    path = _path(exposure)
+    hdu, by_amplifiers = instrument.layout.hdu, instrument.layout.form == "amplifiers"
+    ours = (by_amplifiers or hdu is not None) and _is_ours(path)
+    if by_amplifiers and not ours:
+        source = raw_source(exposure, instrument)
+        return Frame(cast(Any, source), unit=exposure.unit, header=fits.read_header(path, 0).cards)
+    read = fits.read(path, hdu=None if ours else hdu)
+    if not isinstance(read, Frame):
+        raise SelectionError(
+            f"the file holds a product (a {read.kind}), not an exposure", where=path, do="leave it out"
+        )
+    return read
+
+
+def _path(exposure: Exposure) -> str:
+    if exposure.path is None:
+        raise SelectionError("the exposure has neither a file nor a frame", where=exposure.identifier)
+    return exposure.path
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a file was written by us: then it says itself which image it is, already assembled."""
+    return fits.read_header(path, 0).get(FORM) is not None
