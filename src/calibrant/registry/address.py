@@ -11,7 +11,9 @@ from sqlalchemy.exc import ArgumentError
 
 from calibrant.errors import RegistryError
 
-_SECRET = ("password", "sslpassword")
+_HARMLESS = frozenset({
+    "application_name", "connect_timeout", "dbname", "host", "mode", "options", "port", "sslmode", "user",
+})  # fmt: skip
 _POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
 
 
@@ -40,13 +42,14 @@ class Address:
 
     @property
     def masked(self) -> str:
-        """The URL with ``***`` in place of every password."""
-        query = {name: "***" if name in _SECRET else value for name, value in self.url.query.items()}
+        """The URL with ``***`` in place of its password, and of every option that could be one."""
+        query = {name: value if name in _HARMLESS else "***" for name, value in self.url.query.items()}
         return self.url.set(query=query).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
     def scrubbed(self, message: str) -> str:
         """A message of the driver without the passwords of this address."""
-        secrets = [self.url.password, *(self.url.query.get(name) for name in _SECRET)]
+        options = (value for name, value in self.url.query.items() if name not in _HARMLESS)
+        secrets = [self.url.password, *options]
         for secret in secrets:
             if isinstance(secret, str) and secret:
                 message = message.replace(secret, "***")

@@ -65,8 +65,9 @@ class Writing:
         self._clock = clock()
         self.at = max(self._clock, last)
         if self.at - self._clock > _BEHIND:
+            behind = words.duration(self.at - self._clock)
             self.notes.append(
-                f"the clock of this machine stands {words.duration(self.at - self._clock)} behind the registry: "
+                f"the clock of this machine stands {behind} behind the registry; "
                 "events are dated as the last one"
             )
 

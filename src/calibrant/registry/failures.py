@@ -54,6 +54,9 @@ _POSTGRESQL: dict[str, _Known] = {
     "XX": _DAMAGED,
 }
 
+# Two spans that begin at the same time may be told by the other constraint of that table.
+_OVERLAPS = rf"{OVERLAP}|current_validity[._]slot"
+
 # Refusals on connecting carry no code, only the server's words.
 _WORDS: dict[str, _Known] = {
     r"password authentication failed|no password supplied|role .* does not exist|no pg_hba": _REFUSED,
@@ -100,7 +103,7 @@ def _known(driver: BaseException, said: str) -> _Known | None:
 
 
 def _refused(said: str, address: Address) -> CalibrantError:
-    if OVERLAP in said:
+    if re.search(_OVERLAPS, said):
         return OverlapError(
             "the validity would overlap that of another certification of the same tag, kind and keys",
             where=address.shown,
