@@ -63,7 +63,7 @@ def read_product(contents: Contents, records: Records, verify: bool = True) -> P
     FileError
         If `verify` is true and its content does not match the identity that was written with it.
     """
-    facts = records.mapping("product")
+    identity, outlined = outline(contents, records)
     tables = {}
     for name, table in records.all("table"):
         hdu = contents.find(table["hdu"])
@@ -74,29 +74,37 @@ def read_product(contents: Contents, records: Records, verify: bool = True) -> P
         tables[name] = {
             column: _restored(columns[column], dtypes[f"{name}.{column}"]) for column in table["columns"]
         }
-    product = Product(
-        kind=facts["kind"],
-        instrument=facts["instrument"],
-        keys=facts["keys"],
-        epoch=facts["epoch"],
-        planes={
-            name: _restored(_plane(contents, plane["hdu"]), plane["dtype"])
-            for name, plane in records.all("plane")
-        },
-        units=facts["units"],
-        tables=tables,
-        quantities=tuple(_quantities(contents)),
-        provenance=_provenance(records),
-    )
-    if verify and product.identity != facts["identity"]:
+    planes = {
+        name: _restored(_plane(contents, plane["hdu"]), plane["dtype"])
+        for name, plane in records.all("plane")
+    }
+    product = replace(outlined, planes=planes, tables=tables)
+    if verify and product.identity != identity:
         raise FileError(
             "the product was changed since it was written: its content is not what its identity says",
             where=contents.path,
-            expected=facts["identity"][:19],
+            expected=identity[:19],
             got=product.identity[:19],
             do="make it again",
         )
     return product
+
+
+def outline(contents: Contents, records: Records) -> tuple[str, Product]:
+    """The identity that was written with a product of ours, and the product without planes and tables.
+
+    No pixel is read. The outline's own `Product.identity` means nothing.
+    """
+    facts = records.mapping("product")
+    return facts["identity"], Product(
+        kind=facts["kind"],
+        instrument=facts["instrument"],
+        keys=facts["keys"],
+        epoch=facts["epoch"],
+        units=facts["units"],
+        quantities=tuple(_quantities(contents)),
+        provenance=_provenance(records),
+    )
 
 
 def _primary(product: Product) -> Unit:

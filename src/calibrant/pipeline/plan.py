@@ -1,6 +1,7 @@
 """The plan of a reduction: which masters are made of what, which frame uses which, and what is missing.
 
-Made from headers alone, so that everything that is missing is known before the first pixel is read.
+Made from headers alone, so that everything that is missing is known before the first pixel is read. What the
+folder cannot make itself is taken from a stock, if there is one: certified masters of a registry.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from calibrant.frame import Exposure
 from calibrant.instrument import Instrument
 from calibrant.pipeline.matching import Group, groups, mismatch, nearest, stem
 from calibrant.pipeline.recipe import Recipe
+from calibrant.pipeline.supply import Stock, Stocked, Supply
 
 ENOUGH = 3
 """Darks of exactly the right time that are worth more than a rate from all: fewer cannot reject a hit."""
@@ -90,12 +92,15 @@ class Plan:
     missing : tuple of Missing
     advised : tuple of Missing
         What is not there and would do good, but can be gone without: the bias of frames with an overscan.
+    stock : tuple of Stocked
+        Masters that are taken as they are, because the folder cannot make them.
     """
 
     jobs: tuple[Job, ...]
     targets: tuple[Target, ...]
     missing: tuple[Missing, ...]
     advised: tuple[Missing, ...] = ()
+    stock: tuple[Stocked, ...] = ()
 
     def job(self, name: str) -> Job:
         """The job of that name."""
@@ -131,7 +136,9 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def make_plan(exposures: Exposures, recipe: Recipe, *, allow_missing: bool = False) -> Plan:
+def make_plan(
+    exposures: Exposures, recipe: Recipe, *, allow_missing: bool = False, stock: Stock | None = None
+) -> Plan:
     """Plan the reduction of a folder.
 
     Parameters
@@ -141,23 +148,34 @@ def make_plan(exposures: Exposures, recipe: Recipe, *, allow_missing: bool = Fal
     recipe : Recipe
     allow_missing : bool
         Plan to go on without what is missing: flats whose bias nothing removes make no master.
+    stock : callable, optional
+        Where certified masters come from that the folder cannot make.
     """
-    planner = _Planner(exposures, recipe, allow_missing)
+    planner = _Planner(exposures, recipe, allow_missing, stock)
     biases = planner.bias_jobs()
     darks = planner.dark_jobs(biases)
     flats = planner.flat_jobs(biases, darks)
     targets = planner.targets(biases, darks, flats)
-    return Plan((*biases, *darks, *flats), tuple(targets), tuple(planner.missing), tuple(planner.advised))
+    return Plan(
+        (*biases, *darks, *flats),
+        tuple(targets),
+        tuple(planner.missing),
+        tuple(planner.advised),
+        tuple(planner.supply.taken.values()),
+    )
 
 
 class _Planner:
     """Gathers what is missing while the jobs are made."""
 
-    def __init__(self, exposures: Exposures, recipe: Recipe, allow_missing: bool) -> None:
+    def __init__(
+        self, exposures: Exposures, recipe: Recipe, allow_missing: bool, stock: Stock | None
+    ) -> None:
         self.exposures = exposures
         self.instrument: Instrument = exposures.instrument
         self.recipe = recipe
         self.allow_missing = allow_missing
+        self.supply = Supply(stock, exposures)
         self.missing: list[Missing] = []
         self.advised: list[Missing] = []
 
@@ -176,10 +194,10 @@ class _Planner:
 
     def dark_jobs(self, biases: Sequence[Job]) -> list[Job]:
         """Darks: a rate where there is a bias to subtract, else one master for each exposure time."""
-        rates: list[tuple[Group, Job]] = []
+        rates: list[tuple[Group, Job | Stocked]] = []
         fixed: list[Group] = []
         for group in self.groups("dark"):
-            bias = self.match(biases, group.members[0])
+            bias = self.bias_for(group.members[0], biases)
             if bias is not None:
                 rates.append((group, bias))
             else:
@@ -193,7 +211,7 @@ class _Planner:
             jobs.extend(self._exact_darks(group, bias))
         return jobs
 
-    def _exact_darks(self, group: Group, bias: Job) -> list[Job]:
+    def _exact_darks(self, group: Group, bias: Job | Stocked) -> list[Job]:
         """A rate of one exposure time alone, where frames of that time want it and it has enough darks."""
         pieces = [
             Group("dark", {**group.keys, **piece.keys}, piece.members)
@@ -230,13 +248,20 @@ class _Planner:
                 continue
             uses = dict(self._zero_level([exposure], biases, darks))
             if self.recipe.enabled("flat") and "flat" not in exposure.applied:
-                flat = self.match(flats, exposure)
+                flat = self.match(flats, exposure) or self.stocked("flat", exposure)
                 if flat is not None:
                     uses["flat"] = flat.name
                 elif self.recipe.required.get("flat"):
                     self._lack("flat", exposure, flats)
+            uses |= self._stocked_defects(exposure, uses)
             found.append(Target(index, exposure, uses))
         return found
+
+    def _stocked_defects(self, exposure: Exposure, uses: Mapping[str, str]) -> dict[str, str]:
+        """Certified defects, where no master is the folder's own to find them on."""
+        own = any(name not in self.supply.names for name in uses.values())
+        found = self.stocked("defects", exposure) if uses and not own else None
+        return {} if found is None else {"defects": found.name}
 
     def _zero_level(
         self, members: Sequence[Exposure], biases: Sequence[Job], darks: Sequence[Job]
@@ -247,11 +272,11 @@ class _Planner:
         for exposure in members:
             bias = None
             if "bias" not in exposure.applied and "dark" not in exposure.applied:
-                bias = self.match(biases, exposure)
+                bias = self.bias_for(exposure, biases)
                 if bias is not None:
                     uses["bias"] = bias.name
             if "dark" not in exposure.applied and self.recipe.enabled("dark"):
-                dark = self.dark_for(exposure, darks)
+                dark = self.dark_for(exposure, darks, bias)
                 if dark is not None:
                     uses["dark"] = dark.name
                     whole |= dark.includes_bias
@@ -270,16 +295,41 @@ class _Planner:
         has = self.recipe.enabled("overscan") and overscan.has_overscan(exposure, self.instrument)
         self._lack("bias", exposure, biases, self.advised if has else self.missing)
 
-    def dark_for(self, exposure: Exposure, darks: Sequence[Job]) -> Job | None:
+    def bias_for(self, exposure: Exposure, biases: Sequence[Job]) -> Job | Stocked | None:
+        """The bias of a frame: the folder's, else a certified one."""
+        return self.match(biases, exposure) or self.stocked("bias", exposure)
+
+    def dark_for(
+        self, exposure: Exposure, darks: Sequence[Job], bias: Job | Stocked | None = None
+    ) -> Job | Stocked | None:
         """The dark of a frame: of exactly its time if there is one, else a rate measured at longer times."""
         exact = [job for job in darks if job.keys.get("exptime") is not None]
         found = self.match(exact, exposure)
         if found is not None:
             return found
-        time = exposure.get("darktime") or exposure.get("exptime") or 0.0
-        least = time - self.instrument.reach("exptime", time)
+        least = self._least(exposure)
         rates = [job for job in darks if job.keys.get("exptime") is None and job.longest >= least]
-        return self.match(rates, exposure)
+        uses = {} if bias is None else {"bias": bias.name}
+        return self.match(rates, exposure) or self.stocked("dark", exposure, uses)
+
+    def _least(self, exposure: Exposure) -> float:
+        """The time that the darks of a rate must reach, seconds: rates are scaled down only."""
+        time: float = exposure.get("darktime") or exposure.get("exptime") or 0.0
+        return time - self.instrument.reach("exptime", time)
+
+    def stocked(self, kind: str, exposure: Exposure, uses: Mapping[str, str] | None = None) -> Stocked | None:
+        """A certified master for a frame, if the recipe wants its kind and there is one."""
+        found = self._asked(kind, exposure) if self.recipe.enabled(kind) else ""
+        return None if isinstance(found, str) else self.supply.take(found, uses or {})
+
+    def _asked(self, kind: str, exposure: Exposure) -> Stocked | str:
+        """The answer of the stock; a rate of times that are too short for the frame is none."""
+        found = self.supply.ask(kind, exposure)
+        if isinstance(found, str) or kind != "dark" or found.keys.get("exptime") is not None:
+            return found
+        if found.longest >= self._least(exposure):
+            return found
+        return f"{found.identity[:19]}: a rate of darks of at most {found.longest:g} s"
 
     def match(self, jobs: Iterable[Job], exposure: Exposure) -> Job | None:
         """The job whose keys fit an exposure, nearest in temperature and time."""
@@ -305,8 +355,12 @@ class _Planner:
                 if key in ("filter", "setting")
             }
             why = ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None) or why
+        why = why or "none at all"
+        answer = self._asked(kind, exposure)
+        if isinstance(answer, str) and answer:
+            why = f"{why}; in the registry: {answer}"
         lacks = self.missing if to is None else to
-        lacks.append(Missing(kind, why or "none at all", exposure.path or "frame in memory"))
+        lacks.append(Missing(kind, why, exposure.path or "frame in memory"))
 
     def _why_no_dark(self, exposure: Exposure, jobs: Sequence[Job]) -> str:
         """Another setting, if that is so of all darks; else the times of those of the setting."""
@@ -326,4 +380,5 @@ class _Planner:
     def _job(self, group: Group, siblings: Sequence[Group], uses: Mapping[str, str] | None = None) -> Job:
         times = [time for member in group.members if (time := member.get("exptime")) is not None]
         name = stem(group.kind, group.keys, [other.keys for other in siblings])
+        self.supply.reserved.add(name)
         return Job(name, group.kind, group.keys, group.members, uses or {}, max(times, default=0.0))
