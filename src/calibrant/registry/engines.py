@@ -75,13 +75,22 @@ def _opener(path: Path, read_only: bool) -> Callable[[], sqlite3.Connection]:
 
 
 def _uri(path: Path, read_only: bool) -> str:
-    mode = "rw"
-    if read_only:
+    mode = "ro" if read_only else "rw"
+    if read_only and not os.access(path.parent, os.W_OK) and not _shared_memory(path):
         # WAL needs files beside the database even to read. Where they are not and cannot be made, nobody
-        # has it open, and all that was committed is in the database itself.
-        alone = not beside(path) and not os.access(path.parent, os.W_OK)
-        mode = "ro&immutable=1" if alone else "ro"
+        # has it open, and what was committed is in the database itself, or in the journal of a crash.
+        if beside(path):
+            raise RegistryError(
+                "the registry was not closed, and its last changes are in the journal beside it",
+                where=path,
+                do="open it once where writing is allowed",
+            )
+        mode = "ro&immutable=1"
     return f"file:{quote(str(path))}?mode={mode}"
+
+
+def _shared_memory(path: Path) -> bool:
+    return path.with_name(path.name + "-shm").exists()
 
 
 def beside(path: Path) -> list[Path]:
