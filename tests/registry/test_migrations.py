@@ -44,18 +44,7 @@ def overlaps(database):
             (schema.file, {"hash": "h", "size": 1}),
             (schema.setting, {"id": 1, "kind": "k", "instrument": "i", "detector": "0", "keys": "{}"}),
             (schema.slot, {"id": 1, "tag": 1, "setting": 1}),
-            (
-                schema.product,
-                {
-                    "id": 1,
-                    "identity": "p",
-                    "setting": 1,
-                    "kind": "k",
-                    "hash": "h",
-                    "facts": "",
-                    "revision": 1,
-                },
-            ),
+            (schema.product, {**product, "revision": 1}),
         ):
             connection.execute(insert(table).values(values))
         for begin in (0, 5):
