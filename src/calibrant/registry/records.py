@@ -252,6 +252,34 @@ class Draft:
 
 
 @dataclass(frozen=True)
+class CalibratedFile:
+    """A calibrated frame to be recorded, without its pixels.
+
+    Attributes
+    ----------
+    raw : str
+        Hash of the raw file.
+    path : str
+        Absolute, of its file.
+    hash : str
+        ``sha256:`` of the file's bytes.
+    size : int
+        Bytes.
+    inputs : sequence of (parent, role, name)
+        Identities of the products that were applied.
+    facts : mapping
+        JSON-able: steps, recipe, versions.
+    """
+
+    raw: str
+    path: str
+    hash: str
+    size: int
+    inputs: Sequence[tuple[str, str, str]] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Entry:
     """A product as the registry knows it.
 
