@@ -14,6 +14,7 @@ from calibrant.exposures import Exposures
 from calibrant.frame import Exposure
 from calibrant.pipeline.ledger import recipe_key
 from calibrant.pipeline.plan import Job, Plan
+from calibrant.pipeline.supply import Stocked
 from calibrant.pipeline.workshop import Workshop
 from calibrant.product import Product
 from calibrant.stack.source import Source, decode
@@ -64,8 +65,9 @@ def is_asked(exposure: Exposure, exposures: Exposures, plan: Plan) -> bool:
     return lit and not overscan.has_overscan(exposure, exposures.instrument) and bool(_darks(exposure, plan))
 
 
-def _darks(exposure: Exposure, plan: Plan) -> list[Job]:
-    return [job for job in plan.jobs if job.kind == "dark" and _same_camera(job.members[0], exposure)]
+def _darks(exposure: Exposure, plan: Plan) -> list[Job | Stocked]:
+    own = [job for job in plan.jobs if job.kind == "dark" and _same_camera(job.members[0], exposure)]
+    return [*own, *(item for item in plan.stock if item.kind == "dark" and item.suits(exposure))]
 
 
 def _same_camera(one: Exposure, other: Exposure) -> bool:

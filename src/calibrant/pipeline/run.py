@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import calibrant
 from calibrant.effects import pedestal
@@ -21,7 +20,6 @@ from calibrant.errors import (
     SelectionError,
     ShapeError,
     UnitError,
-    WriteError,
 )
 from calibrant.exposures import Exposures
 from calibrant.files.atomic import atomic_write
@@ -32,18 +30,21 @@ from calibrant.instrument import Instrument
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.calibrate import calibrate, known_noise, stages
 from calibrant.pipeline.faults import without_faults
+from calibrant.pipeline.folders import CALIBRATED, HASHES, make_folders, names, remove_empty
 from calibrant.pipeline.judge import is_asked, judge
-from calibrant.pipeline.ledger import NAME as LEDGER
 from calibrant.pipeline.ledger import Ledger, recipe_key
 from calibrant.pipeline.plan import Plan, Target, listed, make_plan, sentences
 from calibrant.pipeline.recipe import Recipe
-from calibrant.pipeline.summary import Summary, doubts, frame_entry
-from calibrant.pipeline.workshop import FOLDER, Workshop, check_options
+from calibrant.pipeline.stock import Certified
+from calibrant.pipeline.summary import Summary, doubts, frame_entry, stock_entry
+from calibrant.pipeline.supply import Stock
+from calibrant.pipeline.workshop import Workshop, check_options
 from calibrant.product import Product
 
+if TYPE_CHECKING:
+    from calibrant.registry import Registry
+
 Progress = Callable[[int, int, str], None]
-CALIBRATED = "calibrated"
-HASHES = ".hashes.json"
 OF_ONE_FRAME = (FileError, HeaderError, HistoryError, SelectionError, ShapeError, UnitError)
 """Faults of a science frame itself: it is left out, and the others are done."""
 
@@ -56,6 +57,10 @@ class Reduction:
     ----------
     exposures : Exposures
         As the pixels say, where they contradict the header.
+    raw : Exposures
+        All that was found, as the headers say.
+    instrument : Instrument
+        As it is in its file: the recipe may advise other numbers of frames.
     plan : Plan
     summary : Summary
     workshop : Workshop
@@ -67,6 +72,13 @@ class Reduction:
     recipe: Recipe
     summary: Summary
     workshop: Workshop
+    raw: Exposures
+    instrument: Instrument
+
+    def named(self) -> list[tuple[str, Target]]:
+        """The science frames, by the names of their calibrated files."""
+        targets = self.plan.targets
+        return list(zip(names([target.exposure for target in targets]), targets, strict=True))
 
     def stages(self, target: Target) -> Iterator[tuple[str, Frame]]:
         """A science frame after each step that changes its look."""
@@ -88,6 +100,8 @@ def reduce(
     progress: Progress | None = None,
     overwrite: bool = False,
     allow_missing: bool = False,
+    registry: Registry | Certified | None = None,
+    register: Registry | None = None,
 ) -> Reduction:
     """Reduce a folder of raw frames.
 
@@ -114,11 +128,17 @@ def reduce(
         Replace files that were made in another way.
     allow_missing : bool
         Go on without masters that are missing; the frames say so.
+    registry : Registry or Certified, optional
+        Gives the certified masters that the folder cannot make itself.
+    register : Registry, optional
+        Where raw frames, masters (as drafts) and calibrated frames are recorded at the end.
 
     Raises
     ------
     MissingCalibrationError
         Listing all that is missing, before pixels of the frames concerned are read.
+    RegistryError
+        If a certified master was altered, or the reduction cannot be recorded.
     SelectionError
         If there is nothing to reduce.
     OutputExistsError
@@ -129,24 +149,26 @@ def reduce(
     began = time.monotonic()
     target = Path(out)
     exposures = _scan(folder, target, instrument, kinds, progress)
-    chosen = recipes.load(exposures.instrument.recipe if recipe == "auto" else recipe, changes)
+    own = exposures.instrument
+    chosen = recipes.load(own.recipe if recipe == "auto" else recipe, changes)
     check_options(chosen)
     _advise(exposures, chosen)
-    made = _make_folders(target)
+    stock = registry if registry is None or isinstance(registry, Certified) else Certified(registry)
+    made = make_folders(target)
     workshop = Workshop(
         chosen,
         Ledger.of(target, overwrite),
         HashCache(target / HASHES),
         {"runner": runner, "budget": budget, "progress": progress},
     )
-    walk = _Walk(exposures, chosen, workshop, allow_missing, progress)
     try:
+        walk = _Walk(exposures, chosen, workshop, allow_missing, progress, stock)
         try:
             frames = walk.go()
         finally:
             workshop.hashes.save()
     except BaseException:
-        _remove_empty(target, made)
+        remove_empty(target, made)
         raise
     summary = Summary(
         version=calibrant.__version__,
@@ -161,10 +183,22 @@ def reduce(
         warnings=walk.warnings,
         problems=walk.problems,
         missing=[vars(lack) for lack in walk.plan.missing],
+        stock=[stock_entry(item) for item in walk.plan.stock],
+        registry=None if stock is None else stock.entry,
         seconds=round(time.monotonic() - began, 3),
     )
     _write_summary(target / "summary.json", summary)
-    return Reduction(walk.exposures, walk.plan, chosen, summary, workshop)
+    reduction = Reduction(walk.exposures, walk.plan, chosen, summary, workshop, exposures, own)
+    return reduction if register is None else _registered(reduction, register, target)
+
+
+def _registered(reduction: Reduction, registry: Registry, out: Path) -> Reduction:
+    """The reduction, recorded: its files are finished before, and stay if that fails."""
+    from calibrant.pipeline.register import record
+
+    summary = replace(reduction.summary, registered=record(reduction, registry))
+    _write_summary(out / "summary.json", summary)
+    return replace(reduction, summary=summary)
 
 
 class _Walk:
@@ -177,18 +211,19 @@ class _Walk:
         workshop: Workshop,
         allow_missing: bool,
         progress: Progress | None,
+        stock: Stock | None = None,
     ) -> None:
         self.problems = [{"file": str(p.path), "problem": p.sentence} for p in exposures.problems]
         self.found = exposures
         self.exposures, faults = without_faults(exposures, recipe)
         self.problems += [{"file": name, "problem": sentence} for name, sentence in faults]
         self.recipe, self.workshop = recipe, workshop
-        self.allow_missing, self.progress = allow_missing, progress
+        self.allow_missing, self.progress, self.stock = allow_missing, progress, stock
         self.warnings = _unknown(exposures)
         self.plan = self._planned()
 
     def _planned(self) -> Plan:
-        return make_plan(self.exposures, self.recipe, allow_missing=self.allow_missing)
+        return make_plan(self.exposures, self.recipe, allow_missing=self.allow_missing, stock=self.stock)
 
     def go(self) -> list[dict[str, Any]]:
         """All of it; returns the lines of the frames."""
@@ -205,6 +240,8 @@ class _Walk:
         frames = self._frames()
         for entry in self.workshop.entries.values():
             self.warnings += [f"{entry['name']}: {note}" for note in entry["notes"]]
+        for item in self.plan.stock:
+            self.warnings += [item.sentence, *(f"{item.name}: {note}" for note in item.facts["notes"])]
         self.warnings += _without_bias(self.plan)
         self.warnings = list(dict.fromkeys(self.warnings))
         if not any(one.kind in self.exposures.instrument.science for one in self.found):
@@ -216,6 +253,8 @@ class _Walk:
         return frames
 
     def _make(self, *kinds: str) -> None:
+        for item in self.plan.stock:
+            self.workshop.fetch(item)
         for job in self.plan.jobs:
             if job.kind in kinds:
                 self.workshop.make(job)
@@ -232,8 +271,8 @@ class _Walk:
 
     def _frames(self) -> list[dict[str, Any]]:
         entries = []
-        names = _names([target.exposure for target in self.plan.targets])
-        for count, (target, name) in enumerate(zip(self.plan.targets, names, strict=True), 1):
+        found = names([target.exposure for target in self.plan.targets])
+        for count, (target, name) in enumerate(zip(self.plan.targets, found, strict=True), 1):
             try:
                 entries.append(self._frame(target, name))
             except OF_ONE_FRAME as error:
@@ -244,10 +283,7 @@ class _Walk:
         return entries
 
     def _frame(self, target: Target, name: str) -> dict[str, Any]:
-        defects = self.workshop.defects(
-            {k: v for k, v in target.uses.items() if k in ("bias", "dark", "flat")}
-        )
-        uses = {**target.uses, **({"defects": defects} if defects else {})}
+        uses = {**target.uses, **self._defects(target)}
         file = f"{CALIBRATED}/{name}.fits"
         key = recipe_key(
             frame=self.workshop.hash(target.exposure),
@@ -271,6 +307,12 @@ class _Walk:
             ledger.put(file, key, entry)
         self.warnings += doubts(entry, frame.data.shape[0] * frame.data.shape[1])
         return {**entry, "reused": False}
+
+    def _defects(self, target: Target) -> dict[str, str]:
+        """The defects of the masters of a frame, unless certified ones are used."""
+        masters = {k: v for k, v in target.uses.items() if k in ("bias", "dark", "flat")}
+        found = None if "defects" in target.uses else self.workshop.defects(masters)
+        return {} if found is None else {"defects": found}
 
     def products(self, target: Target, uses: Mapping[str, str]) -> dict[str, Product]:
         """All that the steps of a frame need: its masters, its level, gain and read noise."""
@@ -368,51 +410,6 @@ def _advise(exposures: Exposures, recipe: Recipe) -> None:
     """Let the recipe say how many frames a master should have, where it says so."""
     own = exposures.instrument
     exposures.instrument = own.model_copy(update={"minimum": {**own.minimum, **recipe.minimum}})
-
-
-def _names(exposures: list[Exposure]) -> list[str]:
-    """Stems for the calibrated files: those of the raw ones; folders are told where stems would clash."""
-    stems = [_stem(Path(exposure.path or "frame")) for exposure in exposures]
-    twice = {stem for stem, count in Counter(stems).items() if count > 1}
-    return [
-        f"{Path(exposure.path or '').parent.name}-{stem}" if stem in twice else stem
-        for exposure, stem in zip(exposures, stems, strict=True)
-    ]
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for ending in (".gz", ".fz"):
-        name = name.removesuffix(ending)
-    return name.rpartition(".")[0] or name
-
-
-def _make_folders(out: Path) -> list[Path]:
-    """Make the folders of the results; returns those that were not there, outer ones first."""
-    wanted = [*reversed(out.parents), out, out / FOLDER, out / CALIBRATED]
-    new = [path for path in wanted if not path.exists()]
-    try:
-        for path in new:
-            path.mkdir(exist_ok=True)
-        return new
-    except OSError as error:
-        _remove_empty(out, new)
-        raise WriteError(
-            f"the folder cannot be made ({error.strerror})", where=out, do="choose another --out"
-        ) from None
-
-
-def _remove_empty(out: Path, made: list[Path]) -> None:
-    """Take back the folders that a run made and left empty, but for our notes on the raw files."""
-    with contextlib.suppress(OSError):
-        if out in made and not any(
-            path.is_file() for name in (FOLDER, CALIBRATED) for path in (out / name).iterdir()
-        ):
-            for name in (HASHES, LEDGER):
-                (out / name).unlink(missing_ok=True)
-    for path in reversed(made):
-        with contextlib.suppress(OSError):
-            path.rmdir()
 
 
 def _write_summary(path: Path, summary: Summary) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from calibrant.frame import DQ, Frame
+from calibrant.pipeline.supply import Stocked
 from calibrant.product import Product, Quantity
 
 MOSTLY = 0.5  # of the pixels: from there on a frame is told of
@@ -33,6 +34,12 @@ class Summary:
         Files that could not be used: ``file`` and ``problem``.
     missing : list of mapping
         Calibrations that frames went without: ``kind``, ``why``, ``frame``.
+    stock : list of mapping
+        Certified masters that a registry gave: name, identity, file, tag, validity, level.
+    registry : mapping or None
+        Which registry gave them, and ``revision``: with ``--as-of`` it chooses the same again.
+    registered : mapping or None
+        How many products, exposures and frames were recorded in a registry, and its revision.
     """
 
     version: str
@@ -47,6 +54,9 @@ class Summary:
     warnings: list[str] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
     missing: list[dict[str, str]] = field(default_factory=list)
+    stock: list[dict[str, Any]] = field(default_factory=list)
+    registry: Mapping[str, Any] | None = None
+    registered: Mapping[str, Any] | None = None
     seconds: float = 0.0
 
     @property
@@ -94,6 +104,21 @@ def master_entry(name: str, file: str, product: Product) -> dict[str, Any]:
             "tables": {table: dict(columns) for table, columns in product.tables.items()},
             "flagged": _flagged(product.planes.get("dq")),
             "notes": list(product.provenance.notes),
+        }
+    )
+
+
+def stock_entry(item: Stocked) -> dict[str, Any]:
+    """A line of the summary for a master that a registry gave."""
+    return plain(  # type: ignore[no-any-return]
+        {
+            "name": item.name,
+            "kind": item.kind,
+            "file": item.path,
+            "identity": item.identity,
+            "keys": dict(item.keys),
+            "certified": item.certified,
+            **item.facts,
         }
     )
 

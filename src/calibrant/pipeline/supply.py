@@ -55,6 +55,11 @@ class Stocked:
         """The longest time that a dark was measured at, seconds; infinite if it does not say."""
         return next((q.value for q in self.quantities if q.name == "time_max"), float("inf"))
 
+    def suits(self, exposure: Exposure) -> bool:
+        """Whether it is of the camera of an exposure, pixel by pixel."""
+        same = (self.keys.get(key) in (None, exposure.get(key)) for key in ("detector", "binning"))
+        return self.shape == exposure.shape and all(same)
+
     @property
     def sentence(self) -> str:
         """Where it comes from."""

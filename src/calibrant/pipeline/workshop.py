@@ -19,7 +19,9 @@ from calibrant.frame import Exposure
 from calibrant.pipeline.ledger import Ledger, recipe_key
 from calibrant.pipeline.plan import Job
 from calibrant.pipeline.recipe import Recipe
+from calibrant.pipeline.stock import load
 from calibrant.pipeline.summary import master_entry
+from calibrant.pipeline.supply import Stocked
 from calibrant.product import Product
 from calibrant.stack.pixel import PixelStep
 
@@ -80,6 +82,8 @@ class Workshop:
         Of the raw files, kept between runs.
     engine : mapping
         ``runner``, ``budget``, ``progress`` of every measurement.
+    stock : dict of str to Stocked
+        Masters that are taken from elsewhere as they are.
     """
 
     recipe: Recipe
@@ -87,8 +91,15 @@ class Workshop:
     hashes: HashCache
     engine: Mapping[str, Any]
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stock: dict[str, Stocked] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _products: dict[str, Product] = field(default_factory=dict)
+    _defects: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
+
+    def fetch(self, item: Stocked) -> None:
+        """Take a master of the stock into use; what is made with it is made again when the choice changes."""
+        self.stock[item.name] = item
+        self._keys[item.name] = item.identity
 
     def make(self, job: Job) -> None:
         """See that the master of a job is there: made now, or found as it was made before of the same."""
@@ -125,7 +136,9 @@ class Workshop:
     def product(self, name: str) -> Product:
         """A master that was made, read from its file if need be."""
         found = self._products.pop(name, None)
-        if found is None:
+        if found is None and name in self.stock:
+            found = load(self.stock[name])
+        elif found is None:
             made = read(self.ledger.folder / FOLDER / f"{name}.fits")
             assert isinstance(made, Product)
             found = made
@@ -150,12 +163,22 @@ class Workshop:
         """Noise of one frame as the quietest dark of the camera shows it, adu; for want of a bias."""
         if exposure.read_noise is not None:
             return None
-        found = [
-            quantity["value"]
+        darks = [
+            (entry["keys"], [(q["name"], q["value"]) for q in entry["quantities"]])
             for entry in self.entries.values()
-            if entry["kind"] == "dark" and entry["keys"].get("detector") == exposure.detector
-            for quantity in entry["quantities"]
-            if quantity["name"] == "noise" and quantity["value"] is not None
+            if entry["kind"] == "dark"
+        ]
+        darks += [
+            (item.keys, [(q.name, q.value) for q in item.quantities])
+            for item in self.stock.values()
+            if item.kind == "dark"
+        ]
+        found = [
+            value
+            for keys, quantities in darks
+            if keys.get("detector") == exposure.detector
+            for name, value in quantities
+            if name == "noise" and value is not None
         ]
         return min(found, default=None)
 
@@ -214,26 +237,38 @@ class Workshop:
         """Defects of one setting from its masters (kind -> name of the job); returns their name."""
         if not self.recipe.enabled("defects") or not names:
             return None
-        settings = (names[kind].partition("_")[2] for kind in ("dark", "flat") if kind in names)
-        name = "_".join(["defects", *filter(None, settings)])
-        if name in self._keys:
-            return name
-        file = f"{FOLDER}/{name}.fits"
-        key = self._keys[name] = recipe_key(
+        masters = tuple(sorted(names.items()))
+        if masters in self._defects:
+            return self._defects[masters]
+        key = recipe_key(
             kind="defects",
             uses={kind: self._keys[job] for kind, job in names.items()},
             options=self.recipe.measure_options("defects"),
             versions=versions(),
         )
+        name = _name_of_defects(names)
+        if name in self._keys:  # of another bias
+            name = f"{name}_{key.removeprefix('sha256:')[:8]}"
+        self._defects[masters], self._keys[name] = name, key
+        file = f"{FOLDER}/{name}.fits"
         known = self.ledger.fresh(file, key)
         if known is not None:
             self.entries[name] = {**known, "reused": True}
             return name
-        products = {kind: self.product(job) for kind, job in names.items()}
-        self._keep(
-            name, file, key, defects.measure(products=products, **self.recipe.measure_options("defects"))
-        )
+        self._keep(name, file, key, self._found_defects({k: self.product(job) for k, job in masters}))
         return name
+
+    def _found_defects(self, products: Mapping[str, Product]) -> Product:
+        """Defects, to be used where their masters are: those of two filters must not be confused."""
+        found: Product = defects.measure(products=products, **self.recipe.measure_options("defects"))
+        keys = {
+            key: value
+            for kind in ("bias", "dark", "flat")
+            if kind in products
+            for key, value in products[kind].keys.items()
+            if key != "includes_bias"
+        }
+        return replace(found, keys={**keys, **found.keys})
 
     def _keep(self, name: str, file: str, key: str, product: Product) -> None:
         entry = master_entry(name, file, product)
@@ -250,3 +285,10 @@ def _with_gain(flat_: Product, members: Exposures, products: Mapping[str, Produc
         return flat_
     measured = pair_gain(members, products["bias"], members.instrument.nominal(members[0]).saturation)
     return flat_ if measured is None else replace(flat_, quantities=(*flat_.quantities, measured))
+
+
+def _name_of_defects(names: Mapping[str, str]) -> str:
+    """``defects``, and the settings of the masters, each word once."""
+    lit = [names[kind] for kind in ("dark", "flat") if kind in names] or list(names.values())
+    words = [word for name in lit for word in name.split("_")[1:]]
+    return "_".join(["defects", *dict.fromkeys(words)])
