@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
@@ -186,6 +187,11 @@ class Database:
             finally:
                 database.close()
         return cls.open(where)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it is; None on a server."""
+        return self._address.path
 
     def close(self) -> None:
         """Close its connections."""

@@ -15,7 +15,7 @@ from calibrant.registry import lineage, naming, places, schema, words
 from calibrant.registry.facts import keys_of
 from calibrant.registry.records import Entry
 from calibrant.registry.schema import ALWAYS, FOREVER
-from calibrant.registry.slots import model_of
+from calibrant.registry.slots import distance, model_of
 
 STATES = ("draft", "certified", "superseded", "withdrawn")
 
@@ -172,6 +172,35 @@ def by_kind(connection: Connection) -> dict[str, dict[str, int]]:
     return dict(sorted(found.items()))
 
 
+def last_certified(connection: Connection, entry: Entry) -> Entry | None:
+    """The product that was certified last of the same kind and setting, within the instrument's tolerances.
+
+    Parameters
+    ----------
+    connection : Connection
+    entry : Entry
+        Itself it does not count.
+    """
+    setting = schema.setting
+    detector = entry.keys.get("detector")
+    rows = connection.execute(
+        _rows()
+        .join(_validity, _validity.c.product == _product.c.id)
+        .where(
+            _product.c.kind == entry.kind,
+            setting.c.instrument == entry.instrument,
+            setting.c.detector == ("" if detector is None else str(detector)),
+            _product.c.identity != entry.identity,
+        )
+        .order_by(_validity.c.event.desc())
+    )
+    model = model_of(connection, entry.instrument)
+    for row in rows:
+        if distance(model, entry.keys, keys_of(row.keys_text)) is not None:
+            return _entries(connection, [row])[0]
+    return None
+
+
 def html(connection: Connection, title: str) -> str:
     """What it holds, by kind and state, for a notebook."""
     cells = [["kind", *STATES]]
@@ -199,7 +228,8 @@ def held(connection: Connection, path: str) -> tuple[str, list[str]]:
 def files_of(connection: Connection, hashes: Iterable[str]) -> dict[str, tuple[int, list[str]]]:
     """Size in bytes and places of files, by hash."""
     listed = list(hashes)
-    held, found = places.of_hashes(connection, listed), {}
+    held = places.of_hashes(connection, listed)
+    found: dict[str, tuple[int, list[str]]] = {}
     for some in places.chunks(listed):
         rows = connection.execute(select(schema.file).where(schema.file.c.hash.in_(some)))
         found.update((row.hash, (row.size, held.get(row.hash, []))) for row in rows)

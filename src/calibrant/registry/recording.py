@@ -72,16 +72,19 @@ class Recording:
         progress : callable, optional
             Called as progress(done, total, what).
         hashes : HashCache, optional
-            Of files that were hashed before.
+            Of files that were hashed before; by default those kept beside a database that is a file.
         """
         model = instrument or getattr(exposures, "instrument", None)
         if not isinstance(model, Instrument):
             raise OptionError("exposures without an instrument", do="say instrument=, or give an Exposures")
         listed = list(exposures)
         paths = [one.path for one in listed if one.path is not None and one.kind != "product"]
-        known = opening.hashed_ahead(paths, hashes, progress)
+        cache = self._cache() if hashes is None else hashes
+        known = opening.hashed_ahead(paths, cache, progress)
         with self._writing() as writing:
-            return ingest(writing, listed, known, model)
+            done = ingest(writing, listed, known, model)
+        cache.save()
+        return done
 
     def add(self, product: Product, path: Pathish, *, instrument: Instrument | None = None) -> Entry:
         """Record a product that lies in a file as a draft.
@@ -261,6 +264,11 @@ class Recording:
         with self._database.write() as writing:
             yield writing
         self._said = tuple(writing.notes)
+
+    def _cache(self) -> HashCache:
+        """Hashes of files by device, inode, size and time of change, kept beside a database that is a file."""
+        file = self._database.file
+        return HashCache(None if file is None else file.with_name(f".{file.name}.hashes"))
 
     def _author(self) -> str | None:
         if self.who is None:

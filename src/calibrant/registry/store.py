@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from calibrant.files.reading import Pathish
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.model import Instrument
 from calibrant.product import Product
-from calibrant.registry import asking, checking, explain, lineage, listing, naming, opening, places, questions
+from calibrant.registry import answering, lineage, listing, naming, opening, places, questions
 from calibrant.registry.database import Database, head
 from calibrant.registry.memory import Memory
 from calibrant.registry.questions import Question
@@ -166,7 +166,7 @@ class Registry(Recording):
         RegistryError
             If the file is lost or altered in every place that is known.
         """
-        return asking.read(self._held(kind, question))
+        return answering.read(self._held(kind, question))
 
     def locate(self, kind: str, **question: Any) -> tuple[str, Choice | None]:
         """The file that `get` would read: its path, unharmed, and the choice if it is a product.
@@ -177,12 +177,12 @@ class Registry(Recording):
             As of `get`.
         """
         held = self._held(kind, question)
-        return asking.path_of(held), held.choice
+        return answering.path_of(held), held.choice
 
-    def _held(self, kind: str, question: Mapping[str, Any]) -> asking.Held:
+    def _held(self, kind: str, question: Mapping[str, Any]) -> answering.Held:
         self.last = None
         with self._database.read() as connection:
-            held = asking.held(connection, self._question(kind, question), self._memory)
+            held = answering.held(connection, self._question(kind, question), self._memory)
         self.last = held.choice
         return held
 
@@ -207,12 +207,14 @@ class Registry(Recording):
 
     def explain(self, kind: str, **question: Any) -> Explanation:
         """Every candidate of a question: chosen, or which rule refused it; arguments as of `get`."""
-        asking.refuse_frames(kind)
+        from calibrant.registry import explain
+
+        answering.refuse_frames(kind)
         with self._database.read() as connection:
             return explain.explain(connection, self._question(kind, question), self._memory)
 
     def _question(self, kind: str, given: Mapping[str, Any]) -> Question:
-        return asking.question(kind, {"tag": self.tag, "as_of": self.as_of}, given)
+        return answering.question(kind, {"tag": self.tag, "as_of": self.as_of}, given)
 
     # --- what it holds ---
 
@@ -226,6 +228,16 @@ class Registry(Recording):
                 identity, kind = entry.identity, entry.kind
             found = places.of_product(connection, identity)
         return opening.read_product(identity, kind, found)
+
+    def last_certified(self, ref: Pathish) -> Entry | None:
+        """The product that was certified last of the same kind and setting as this one, if any."""
+        with self._database.read() as connection:
+            return listing.last_certified(connection, listing.find(connection, os.fspath(ref)))
+
+    def files(self, hashes: Iterable[str]) -> dict[str, list[str]]:
+        """Places of files by their hashes, the place seen last first."""
+        with self._database.read() as connection:
+            return places.of_hashes(connection, hashes)
 
     def products(self, **filters: Any) -> list[Entry]:
         """Products: those of a `kind`, `instrument`, `tag` or `state`; the first `limit` of them."""
@@ -285,6 +297,8 @@ class Registry(Recording):
         progress : callable, optional
             Called as progress(done, total, what).
         """
+        from calibrant.registry import checking
+
         with self._database.read() as connection:
             paths = listing.files(connection)
         ahead = opening.hashed_ahead(paths, hashes, progress)
