@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calibrant.cli.common import Terminal
 from calibrant.errors import OptionError
 
+if TYPE_CHECKING:
+    from calibrant.registry import Registry
+
 
 def reduce(
     terminal: Terminal,
     folder: Annotated[Path, typer.Argument(help="Folder of raw frames.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path("reduced"),
     instrument: Annotated[
         str, typer.Option("--instrument", "-i", help="Name of an instrument, a TOML file, or auto.")
     ] = "auto",
@@ -29,6 +33,23 @@ def reduce(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on without calibrations that are missing.")
     ] = False,
+    register: Annotated[
+        bool,
+        typer.Option("--register", help="Record raw frames, masters (as drafts) and frames in a registry."),
+    ] = False,
+    registry: Annotated[
+        bool, typer.Option("--registry", help="Take certified masters from a registry where there are none.")
+    ] = False,
+    db: Annotated[
+        str | None,
+        typer.Option(
+            "--db", "--url", help="The registry: file or URL. [default: $CALIBRANT_REGISTRY, or calibrant.db]"
+        ),
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="With --registry: tags to search, by commas.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="With --registry: a revision, a time or a frozen state.")
+    ] = None,
     plots: Annotated[bool, typer.Option(help="Draw pictures.")] = True,
     budget: Annotated[str, typer.Option(help="Memory that combining may use.")] = "512MB",
     jobs: Annotated[int, typer.Option(help="Threads; 0 for one per core.")] = 0,
@@ -36,7 +57,7 @@ def reduce(
     """Reduce a folder: masters/, calibrated/, plots/ and summary.json."""
     from calibrant.pipeline.run import reduce as run
 
-    with terminal.progress() as progress:
+    with _registries(register, registry, db, tag, as_of) as (book, stock), terminal.progress() as progress:
         reduction = run(
             folder,
             out=out,
@@ -49,12 +70,39 @@ def reduce(
             progress=progress,
             overwrite=terminal.overwrite,
             allow_missing=allow_missing,
+            registry=stock,
+            register=book,
         )
         pictures = _pictures(reduction, progress) if plots else []
     summary = reduction.summary.as_dict()
     terminal.result({**summary, "pictures": pictures}, lambda: _print(terminal, summary, pictures))
     if reduction.summary.failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _registries(
+    register: bool, registry: bool, db: str | None, tag: str | None, as_of: str | None
+) -> Iterator[tuple[Registry | None, Registry | None]]:
+    """The registry to record in and the one to ask, as far as they are wanted; opened before any work."""
+    asked = {"--tag": tag, "--as-of": as_of}
+    for option, value in asked.items():
+        if value is not None and not registry:
+            raise OptionError(
+                "this option says which masters a registry gives", where=option, do="add --registry"
+            )
+    if db is not None and not (register or registry):
+        raise OptionError(
+            "a registry is named, but not used", where="--db", do="add --register or --registry"
+        )
+    if not (register or registry):
+        yield None, None
+        return
+    from calibrant.registry import Registry
+
+    revision = int(as_of) if as_of is not None and as_of.isdigit() else as_of
+    with Registry(db, tag=tag, as_of=revision) as found:
+        yield found if register else None, found if registry else None
 
 
 def _pictures(reduction: Any, progress: Any) -> list[str]:
@@ -79,8 +127,9 @@ def _print(terminal: Terminal, summary: Mapping[str, Any], pictures: list[str]) 
 
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(summary["exposures"].items()))
     typer.echo(f"{summary['folder']}: {found} ({summary['instrument']})")
-    if summary["masters"]:
-        rows = [_master_row(entry) for entry in summary["masters"]]
+    rows = [_master_row(entry) for entry in summary["masters"]]
+    rows += [_stock_row(entry) for entry in summary["stock"]]
+    if rows:
         terminal.table(rows, list(rows[0]), title="masters")
     if summary["frames"]:
         rows = [_frame_row(entry) for entry in summary["frames"]]
@@ -99,12 +148,22 @@ def _print(terminal: Terminal, summary: Mapping[str, Any], pictures: list[str]) 
         typer.echo(f"without {kind}: {listed(names)}")
     for problem in summary["problems"]:
         typer.echo(f"left out: {problem['problem']}")
+    if summary["registered"]:
+        _print_registered(summary["registered"])
     out = Path(summary["out"])
     typer.echo(
         f"results: {out}/  summary: {out / 'summary.json'}"
         + (f"  pictures: {out / 'plots'}/" if pictures else "")
     )
     typer.echo(f"{summary['seconds']:.1f} s without pictures")
+
+
+def _print_registered(done: Mapping[str, Any]) -> None:
+    from calibrant.pipeline.register import sentence
+
+    for note in done["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(sentence(done))
 
 
 TOLD = (
@@ -137,6 +196,11 @@ def _master_row(entry: Mapping[str, Any]) -> dict[str, Any]:
         "measured": ", ".join(told) or None,
         "state": "kept" if entry.get("reused") else "made",
     }
+
+
+def _stock_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    row = dict.fromkeys(("master", "frames", "median", "measured", "state"))
+    return {**row, "master": entry["name"], "measured": entry["certified"], "state": "registry"}
 
 
 def _frame_row(entry: Mapping[str, Any]) -> dict[str, Any]:
