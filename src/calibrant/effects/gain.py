@@ -149,7 +149,17 @@ def plane_of(product: Product) -> NDArray[np.float32] | None:
     return place_plane(product.tables["amplifiers"], values)
 
 
-def step(exposure: Exposure, product: Product, *, unit: str = "adu") -> PixelStep:
+def even_gain(product: Product) -> float:
+    """The one gain after a flat that was measured in adu, e-/adu: the harmonic mean of the amplifiers.
+
+    Such a flat holds 1/gain of each amplifier over the mean of 1/gain; dividing by it leaves adu of that mean.
+    Amplifiers whose gain is not a number do not count.
+    """
+    values = [quantity.value for quantity in product if quantity.name == "gain"]
+    return float(1.0 / np.nanmean(1.0 / np.asarray(values)))
+
+
+def step(exposure: Exposure, product: Product, *, unit: str = "adu", even: bool = False) -> PixelStep:
     """``data *= gain``: adu to electron, adu/s to electron/s; variances by its square.
 
     A known sigma of the gain goes to `systematic`, as common to all pixels of an amplifier. Pixels of an
@@ -163,6 +173,8 @@ def step(exposure: Exposure, product: Product, *, unit: str = "adu") -> PixelSte
         Of `measure`, or measured otherwise: quantities gain [electron/adu].
     unit : str
         Of the data before the step.
+    even : bool
+        Whether a flat has made the amplifiers alike: then `even_gain` holds for all pixels.
 
     Raises
     ------
@@ -171,9 +183,9 @@ def step(exposure: Exposure, product: Product, *, unit: str = "adu") -> PixelSte
     """
     if unit not in UNITS:
         raise UnitError("a gain turns counts into electrons", expected=" or ".join(UNITS), got=unit)
-    mean = mean_gain(product)
+    mean = even_gain(product) if even else mean_gain(product)
     sigmas = [quantity.sigma for quantity in product if quantity.name == "gain"]
-    plane = plane_of(product)
+    plane = None if even else plane_of(product)
     relative = max((s for s in sigmas if s is not None), default=0.0) / mean
     common: dict[str, Any] = {"product": product.identity, "unit": UNITS[unit], "requires_unit": unit}
     if plane is None and not relative:

@@ -65,7 +65,9 @@ def pixel_steps(
     if "defects" in products:
         yield defects.step(exposure, products["defects"])
     if known is not None and recipe.enabled("gain"):
-        yield gain.step(exposure, known)
+        divided = "flat" in exposure.applied or ("flat" in products and recipe.enabled("flat"))
+        # A flat in adu holds the ratios of the gains: with each amplifier's own, they would come back.
+        yield gain.step(exposure, known, even=divided)
 
 
 def _lacks(
