@@ -125,7 +125,7 @@ def exposures(
     Returns
     -------
     list of dict
-        exposure, instrument, detector, kind, filter, time, path, hash.
+        exposure, instrument, detector, kind, filter, time, mid (microseconds UTC), path, hash.
     """
     table = schema.exposure
     given = {"kind": kind, "instrument": instrument, "detector": detector, "identifier": exposure}
@@ -144,6 +144,7 @@ def exposures(
             "kind": row.kind,
             "filter": row.filter,
             "time": None if row.start is None else words.moment(row.start),
+            "mid": row.mid,
             "path": held.get(row.hash, [None])[0],
             "hash": row.hash,
         }

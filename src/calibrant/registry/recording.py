@@ -266,7 +266,7 @@ class Recording:
         self._said = tuple(writing.notes)
 
     def _cache(self) -> HashCache:
-        """Hashes of files by device, inode, size and time of change, kept beside a database that is a file."""
+        """Hashes by device, inode, size and time of change, kept beside a database that is a file."""
         file = self._database.file
         return HashCache(None if file is None else file.with_name(f".{file.name}.hashes"))
 
