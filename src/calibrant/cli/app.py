@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from calibrant.cli import combine, instrument, listing, pixel, reduce, show, simulate
+from calibrant.cli import combine, instrument, listing, pixel, reduce, registry, show, simulate
 from calibrant.cli.common import command
 
 app = typer.Typer(
@@ -53,3 +53,20 @@ command(instruments, "ls")(instrument.ls)
 command(instruments, "print")(instrument.print_file)
 command(instruments, "check")(instrument.check)
 app.add_typer(instruments, name="instrument")
+
+registries = typer.Typer(
+    no_args_is_help=True, help="Which calibration was valid when, why, and where it comes from."
+)
+command(registries, "init")(registry.init)
+command(registries, "ingest")(registry.ingest)
+command(registries, "verify")(registry.verify)
+command(registries, "certify")(registry.certify)
+command(registries, "get")(registry.get)
+command(registries, "explain")(registry.explain)
+command(registries, "lineage")(registry.lineage)
+command(registries, "withdraw")(registry.withdraw)
+command(registries, "ls")(registry.ls)
+command(registries, "check")(registry.check)
+command(registries, "freeze")(registry.freeze)
+command(registries, "tag")(registry.tag)
+app.add_typer(registries, name="registry")

@@ -1,0 +1,315 @@
+"""How the answers of a registry are printed, and what of them is JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from calibrant.cli.common import Terminal
+
+if TYPE_CHECKING:
+    from calibrant.registry.records import Choice, Entry, Explanation, Line, Lineage, Node, Trouble, Verdict
+
+DIGITS = 12
+"""Hex digits of an identity that are printed: they can be pasted back as PRODUCT."""
+LISTED = 8  # raw files of one product that are named before they are counted
+NAMED = 5  # tainted things that are named
+
+
+def short(identity: str) -> str:
+    """The first digits of an identity."""
+    return identity.removeprefix("sha256:")[:DIGITS]
+
+
+def place(url: str) -> str:
+    """A registry by its path, or by its URL if it is on a server."""
+    return url.removeprefix("sqlite:///")
+
+
+def time(microseconds: int | None) -> str | None:
+    """A time to the second, as ISO text."""
+    from calibrant.registry.words import moment
+
+    return None if microseconds is None else f"{moment(microseconds).partition('.')[0].rstrip('Z')}Z"
+
+
+def _json_time(microseconds: int | None) -> str | None:
+    from calibrant.registry.words import moment
+
+    return None if microseconds is None else moment(microseconds)
+
+
+def _span(begin: int | None, end: int | None) -> str:
+    if begin is None and end is None:
+        return "always"
+    first, last = time(begin), time(end)
+    return f"{first or '...'} to {last or '...'}"
+
+
+def keys_text(keys: Mapping[str, Any]) -> str:
+    """Keys in one cell; those that are unknown are left out."""
+    from calibrant.cli.tables import text
+
+    return ", ".join(f"{name} {text(value)}" for name, value in keys.items() if value is not None)
+
+
+# --- ingest, verify, certify ------------------------------------------------------------------------------
+
+
+def ingested(result: Mapping[str, Any]) -> None:
+    """Counts, rate, notes and files that could not be used."""
+    counts = f"{result['new']} new, {result['known']} known, {result['moved']} found in a further place"
+    typer.echo(
+        f"{result['instrument']}: {counts}; {result['seconds']:.1f} s "
+        f"({result['files_per_second']:.0f} files/s, {result['mb_per_second']:.0f} MB/s)"
+    )
+    for note in result["notes"]:
+        typer.echo(f"note: {note}")
+    for problem in result["problems"]:
+        typer.echo(f"left out: {problem['problem']}")
+
+
+def verdict(terminal: Terminal, found: Verdict, notes: Sequence[str], recorded: bool) -> None:
+    """Each value with its limits, and whether all passed."""
+    rows = [
+        {
+            "value": f"{item.name}[{item.place}]" if item.place else item.name,
+            "is": "unknown" if item.value is None else f"{item.value:.4g} {item.unit}".rstrip(),
+            "from": "-" if item.low is None else f"{item.low:.4g}",
+            "to": "-" if item.high is None else f"{item.high:.4g}",
+            "verdict": "pass" if item.passed else "FAIL",
+            "note": item.note,
+        }
+        for item in found.items
+    ]
+    if rows:
+        columns = [name for name in rows[0] if name != "note" or any(row["note"] for row in rows)]
+        terminal.table(rows, columns)
+    for note in notes:
+        typer.echo(f"note: {note}")
+    failed = sum(not item.passed for item in found.items)
+    told = (
+        "passes" if found.passed else f"fails in {failed} of {len(rows)}" if rows else "has nothing to pass"
+    )
+    where = f"on {len(found.frames)} frames" if found.frames else "on its own numbers"
+    typer.echo(f"the {found.kind} {short(found.identity)} {told}, {where}, by the recipe {found.recipe}")
+    if not recorded:
+        typer.echo("the registry does not know it: the verdict is not recorded")
+
+
+def entry_facts(entry: Entry) -> dict[str, Any]:
+    """An entry for JSON: times as text."""
+    spans = [
+        {"tag": tag, "from": _json_time(begin), "to": _json_time(end)} for tag, begin, end in entry.validity
+    ]
+    return {**asdict(entry), "epoch": _json_time(entry.epoch), "validity": spans}
+
+
+def certified(entry: Entry, tag: str) -> None:
+    """Under which tag, and when."""
+    spans = [_span(begin, end) for name, begin, end in entry.validity if name == tag]
+    typer.echo(f"the {entry.kind} {short(entry.identity)} ({keys_text(entry.keys)}) is certified for {tag}:")
+    for span in spans:
+        typer.echo(f"  {span}")
+    for reason in entry.tainted:
+        typer.echo(f"note: it is tainted: {reason}")
+
+
+def withdrawn(name: str, made: Sequence[str]) -> None:
+    """What was made of it."""
+    typer.echo(f"{name} is withdrawn")
+    if made:
+        more = f" and {len(made) - NAMED} more" if len(made) > NAMED else ""
+        typer.echo(f"made of it, and tainted now: {', '.join(map(short, made[:NAMED]))}{more}")
+
+
+# --- get, explain -----------------------------------------------------------------------------------------
+
+
+def choice_facts(choice: Choice) -> dict[str, Any]:
+    """A choice for JSON."""
+    found = choice.candidate
+    return {
+        "identity": found.identity,
+        "instrument": found.instrument,
+        "keys": dict(found.keys),
+        "state": found.state,
+        "tag": found.tag,
+        "from": _json_time(found.begin),
+        "to": _json_time(found.end),
+        "level": choice.level,
+        "revision": choice.revision,
+        "notes": list(choice.notes),
+    }
+
+
+def got(result: Mapping[str, Any]) -> None:
+    """What was chosen, and where it is or went."""
+    if "identity" in result:
+        state = f"certified for {result['tag']}" if result["tag"] else result["state"]
+        typer.echo(f"{result['kind']} {short(result['identity'])}  {keys_text(result['keys'])}; {state}")
+    typer.echo(f"{result['path']} copied to {result['out']}" if result["out"] else result["path"])
+
+
+def explanation_facts(found: Explanation) -> dict[str, Any]:
+    """An explanation for JSON."""
+    lines = [
+        {
+            **asdict(line.candidate),
+            "epoch": _json_time(line.candidate.epoch),
+            "begin": _json_time(line.candidate.begin),
+            "end": _json_time(line.candidate.end),
+            "refusal": None if line.refusal is None else asdict(line.refusal),
+            "distance_s": None if line.distance is None else line.distance / 1e6,
+        }
+        for line in found.lines
+    ]
+    return {
+        "question": found.question,
+        "chosen": None if found.chosen is None else choice_facts(found.chosen),
+        "problem": found.problem,
+        "candidates": lines,
+        "rest": dict(found.rest),
+        "total": found.total,
+        "notes": list(found.notes),
+    }
+
+
+def explanation(terminal: Terminal, found: Explanation) -> None:
+    """The chosen one, the nearest misses with their reasons, the rest counted."""
+    typer.echo(found.question)
+    if found.lines:
+        rows = [_line(line) for line in found.lines]
+        terminal.table(rows, list(rows[0]))
+    rest = ", ".join(f"{number} by {rule}" for rule, number in found.rest.items() if number)
+    if rest:
+        typer.echo(f"refused besides: {rest}")
+    if found.problem:
+        typer.echo(f"nothing is chosen: {found.problem}")
+
+
+def _line(line: Line) -> dict[str, Any]:
+    from calibrant.registry.words import duration
+
+    found = line.candidate
+    return {
+        "product": short(found.identity),
+        "tag": found.tag,
+        "away": None if line.distance is None else duration(line.distance),
+        "rule": "chosen" if line.refusal is None else line.refusal.rule,
+        "why": keys_text(found.keys) if line.refusal is None else line.refusal.sentence,
+    }
+
+
+# --- lineage ----------------------------------------------------------------------------------------------
+
+
+def lineage_facts(found: Lineage) -> dict[str, Any]:
+    """A lineage for JSON."""
+    edges = [{"child": child, "parent": parent, "role": role} for child, parent, role in found.edges]
+    return {"root": found.root, "nodes": [asdict(node) for node in found.nodes.values()], "edges": edges}
+
+
+def lineage(found: Lineage) -> None:
+    """The ancestry as a tree: each product once, raw files in one line."""
+    for line in _branch(found, found.root, "", set()):
+        typer.echo(line)
+    troubled = [node for node in found.nodes.values() if node.problem]
+    for node in troubled:
+        name = node.name or node.kind
+        typer.echo(f"note: {name} ({short(node.key)}) is {node.problem}{_why(node)}")
+
+
+def _branch(found: Lineage, key: str, indent: str, told: set[str]) -> Iterator[str]:
+    node = found.nodes[key]
+    again = key in told
+    yield f"{indent}{_node(node)}{' (see above)' if again else ''}"
+    if again:
+        return
+    told.add(key)
+    parents = [found.nodes[parent] for child, parent, _ in found.edges if child == key]
+    raws = [parent for parent in parents if not parent.state]
+    for parent in parents:
+        if parent.state:
+            yield from _branch(found, parent.key, f"{indent}  ", told)
+    by_kind: dict[str, list[str]] = {}
+    for raw in raws:
+        by_kind.setdefault(raw.kind, []).append(raw.name)
+    for kind, names in by_kind.items():
+        more = f" ... {names[-1]}" if len(names) > LISTED else ""
+        shown = names[: LISTED if not more else 3]
+        yield f"{indent}  {len(names)} raw {kind}: {', '.join(shown)}{more}"
+
+
+def _node(node: Node) -> str:
+    name = node.kind if node.state else node.name or node.kind
+    facts = node.facts.get("keys", {})
+    keys = f"  {keys_text(facts)}" if facts else ""
+    state = f"  {node.state}" if node.state else ""
+    return f"{name} {short(node.key)}{keys}{state}"
+
+
+def _why(node: Node) -> str:
+    why = node.facts.get("why")
+    return f": {why}" if why else f": {node.path}" if node.path else ""
+
+
+# --- lists ------------------------------------------------------------------------------------------------
+
+
+def products(terminal: Terminal, entries: Sequence[Entry], about: Mapping[str, Any]) -> None:
+    """Products as a table, then tags and frozen states."""
+    rows = [_row(entry) for entry in entries]
+    if rows:
+        terminal.table(rows, list(rows[0]))
+    more = f" of {about['total']} (--limit 0 lists all)" if about["total"] > len(entries) else ""
+    typer.echo(f"{len(entries)}{more} products")
+    tags = [f"{tag} then {', '.join(then)}" if then else tag for tag, then in about["tags"].items()]
+    if tags:
+        typer.echo(f"tags: {'; '.join(tags)}")
+    if about["frozen"]:
+        frozen = ", ".join(f"{name} (revision {number})" for name, number in about["frozen"].items())
+        typer.echo(f"frozen: {frozen}")
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    instrument = entry.instrument
+    valid = [f"{tag}: {_span(begin, end)}" for tag, begin, end in entry.validity]
+    verified = {None: "", True: ", verified", False: ", failed"}[entry.verified]
+    return {
+        "product": short(entry.identity),
+        "kind": entry.kind,
+        "instrument": instrument,
+        "for": keys_text(entry.keys),
+        "epoch": (time(entry.epoch) or "-")[:10],
+        "state": f"{entry.state}{verified}{', tainted' if entry.tainted else ''}",
+        "valid": ", ".join(valid) or None,
+    }
+
+
+def exposures(terminal: Terminal, rows: Sequence[Mapping[str, Any]], limit: int) -> None:
+    """Exposures as a table."""
+    told = [{**row, "file": Path(row["path"]).name if row["path"] else None} for row in rows]
+    columns = ["exposure", "detector", "kind", "filter", "time", "file"]
+    if len({row["instrument"] for row in rows}) > 1:
+        columns.insert(1, "instrument")
+    if told:
+        terminal.table(told, columns)
+    more = ", or more: --limit 0 lists all" if limit and len(rows) == limit else ""
+    typer.echo(f"{len(rows)} exposures{more}")
+
+
+def troubles(found: Sequence[Trouble], severe: int) -> None:
+    """Findings of `check`, severe ones first."""
+    for trouble in found:
+        typer.echo(f"{trouble.what}{'' if trouble.severe else ' (no harm)'}: {trouble.sentence}")
+    if not found:
+        typer.echo("every file is where it was and as it was")
+    elif severe:
+        typer.echo(f"{severe} severe findings of {len(found)}")
+    else:
+        typer.echo(f"{len(found)} findings, none severe")

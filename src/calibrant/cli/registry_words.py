@@ -1,0 +1,60 @@
+"""Words of the command line as questions to a registry."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from calibrant.errors import OptionError
+
+_SIZES = re.compile(r"\d+(x\d+)+")
+
+
+def question_of(
+    exposure: str | None,
+    detector: str | None,
+    instrument: str | None,
+    time: str | None,
+    keys: list[str] | None,
+    filter: str | None,
+) -> dict[str, Any]:
+    """Arguments of `Registry.get`.
+
+    Raises
+    ------
+    OptionError
+        If a key is not name=value, or is said twice.
+    """
+    facts: dict[str, Any] = {} if filter is None else {"filter": filter}
+    for word in keys or ():
+        name, equals, value = (part.strip() for part in word.partition("="))
+        if not (name and equals and value):
+            raise OptionError("not a fact", where="--key", expected="name=value", got=repr(word))
+        if name in facts:
+            raise OptionError(f"the {name} is said twice", where="--key", got=repr(word))
+        if name in ("exposure", "detector", "instrument", "time"):
+            raise OptionError(
+                f"the {name} has an option of its own", where="--key", do=f"say --{name} {value}"
+            )
+        facts[name] = value_of(value)
+    given = {"exposure": exposure, "detector": detector, "instrument": instrument, "time": time}
+    return {**facts, **given}
+
+
+def value_of(text: str) -> Any:
+    """``-10`` and ``2.5`` as numbers, ``2x2`` as a tuple of them, all else as text."""
+    if _SIZES.fullmatch(text):
+        return tuple(int(part) for part in text.split("x"))
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def as_of_of(text: str | None) -> int | str | None:
+    """A revision as a number; a time or the name of a frozen state as text."""
+    if text is None:
+        return None
+    return int(text) if re.fullmatch(r"\d+", text.strip()) else text.strip()
