@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, select
 from calibrant.errors import RegistryError
 from calibrant.instrument.model import Instrument
 from calibrant.registry import schema
+from calibrant.registry.facts import keys_of
 from calibrant.registry.words import nearest
 
 _HEAD = select(schema.head.c.revision)
@@ -58,19 +59,6 @@ class Slot:
     setting: Setting
 
 
-def fixed(value: Any) -> Any:
-    """A value of JSON as keys hold it: lists become tuples."""
-    return tuple(map(fixed, value)) if isinstance(value, (list, tuple)) else value
-
-
-def fixed_keys(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys with tuples for lists, and the detector as text: 0 and "0" are the same detector."""
-    return {
-        name: str(value) if name == "detector" and value is not None else fixed(value)
-        for name, value in keys.items()
-    }
-
-
 class Memory:
     """Caches of one database, valid while its revision is unchanged. Settings, slots and tags are only added.
 
@@ -107,7 +95,7 @@ class Memory:
     def _load(self, connection: Connection) -> None:
         for row in connection.execute(_SETTINGS, {"last": max(self.settings, default=0)}):
             place = (row.kind, row.instrument, row.detector)
-            found = Setting(row.id, *place, fixed_keys(json.loads(row.keys)))
+            found = Setting(row.id, *place, keys_of(row.keys))
             self._settings_of.setdefault(place, []).append(found)
             self._detectors.setdefault(place[:2], {})[row.detector] = None
             self.settings[row.id] = found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     Connection,
     Select,
     Subquery,
@@ -19,11 +20,13 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
 )
 
 from calibrant.registry import schema
+from calibrant.registry.asking import Asked
 from calibrant.registry.memory import Memory, Setting
-from calibrant.registry.records import Ask, Candidate
+from calibrant.registry.records import Candidate
 from calibrant.registry.schema import ALWAYS, FOREVER
 
 KEYS, WITHDRAWN, SUPERSEDED, DRAFT, TAG, VALIDITY, LEFT = range(7)
@@ -34,13 +37,10 @@ _other, _ender, _withdrawal = _validity.alias(), _event.alias("ender"), _event.a
 
 _VALID_NOW = (
     select(
-        _validity.c.event,
-        _validity.c.begin,
-        _validity.c.end,
+        _validity.c.event.label("revision"),
+        *_validity.c["begin", "end"],
         _slot.c.tag,
-        _product.c.identity,
-        _product.c.epoch,
-        _product.c.setting,
+        *_product.c["identity", "epoch", "setting"],
     )
     .select_from(_slot.join(_validity, _validity.c.slot == _slot.c.id).join(_product))
     .where(
@@ -53,214 +53,147 @@ _VALID_NOW = (
         _validity.c.end > bindparam("mid"),
     )
 )
-_PLACES = (
-    select(schema.place.c.path)
-    .select_from(_product.join(schema.place, schema.place.c.hash == _product.c.hash))
-    .where(_product.c.identity == bindparam("identity"))
-    .order_by(schema.place.c.seen.desc(), schema.place.c.path)
-)
 
 
-def valid_now(
-    connection: Connection, slots: Sequence[int], mid: int, memory: Memory, tags: Mapping[int, int]
-) -> list[Candidate]:
-    """The products whose certified span in one of the slots holds a time, at present.
+def valid_now(connection: Connection, asked: Asked, slots: Sequence[int], memory: Memory) -> list[Candidate]:
+    """The products whose certified span in one of the slots holds the time, at present.
 
     Parameters
     ----------
     connection : Connection
+    asked : Asked
     slots : sequence of int
-    mid : int
-        Microseconds UTC.
     memory : Memory
-    tags : mapping of int to int
-        Tag -> priority.
     """
     if not slots:
         return []
-    found = connection.execute(_VALID_NOW, {"slots": slots, "mid": mid})
-    return [
-        _certified(memory.settings[setting], identity, epoch, event, begin, end, tag, memory, tags)
-        for event, begin, end, tag, identity, epoch, setting in found
-    ]
-
-
-def places(connection: Connection, identity: str) -> list[str]:
-    """Where the file of a product is, the place seen last first."""
-    return list(connection.execute(_PLACES, {"identity": identity}).scalars())
+    found = connection.execute(_VALID_NOW, {"slots": slots, "mid": asked.ask.mid})
+    return [_certified(row, memory, asked.tags) for row in found]
 
 
 def left(
-    connection: Connection,
-    settings: Sequence[Setting],
-    ask: Ask,
-    memory: Memory,
-    tags: Mapping[int, int],
-    revision: int,
+    connection: Connection, asked: Asked, settings: Sequence[Setting], memory: Memory
 ) -> list[Candidate]:
-    """Every certification that no rule refuses as of a revision; and, if asked, the nearest drafts.
+    """Every certification that no rule refuses by itself; and, if asked for, the nearest drafts.
 
     Parameters
     ----------
     connection : Connection
+    asked : Asked
     settings : sequence of Setting
         Whose keys agree with the question.
-    ask : Ask
     memory : Memory
-    tags : mapping of int to int
-        Tag -> priority.
-    revision : int
     """
     if not settings:
         return []
-    now = revision == memory.revision
-    values = _values(settings, ask, tags, revision)
-    found = [
-        _certified(memory.settings[setting], identity, epoch, event, begin, end, tag, memory, tags)
-        for identity, epoch, setting, event, begin, end, tag in connection.execute(
-            _left(now, ask.mid is None), values
-        )
-    ]
-    if ask.drafts:
-        rows = connection.execute(_drafts(ask.mid is None), values)
-        found += [
-            _uncertified(memory.settings[row.setting], row.identity, row.epoch, "draft", row.revision)
-            for row in rows
-        ]
+    timeless, values = asked.ask.mid is None, _values(asked, settings)
+    statement = _left(asked.now, timeless)
+    found = [_certified(row, memory, asked.tags) for row in connection.execute(statement, values)]
+    if asked.ask.drafts:
+        rows = connection.execute(_drafts(timeless), values)
+        found += [_uncertified(row, memory, "draft", row.revision) for row in rows]
     return found
 
 
 def misses(
-    connection: Connection,
-    place: tuple[str, str, Sequence[str]],
-    settings: Sequence[Setting],
-    ask: Ask,
-    memory: Memory,
-    tags: Mapping[int, int],
-    revision: int,
-    limit: int,
+    connection: Connection, asked: Asked, settings: Sequence[Setting], memory: Memory, limit: int
 ) -> tuple[dict[int, int], list[Candidate]]:
-    """Products of a kind, instrument and detectors counted by how far they come, and those that come farthest.
+    """Products of the kind, instrument and detector, counted by how far they come; and the farthest ones.
 
     Parameters
     ----------
     connection : Connection
-    place : tuple
-        Kind, instrument, detectors.
+    asked : Asked
     settings : sequence of Setting
         Whose keys agree with the question.
-    ask : Ask
     memory : Memory
-    tags : mapping of int to int
-        Tag -> priority.
-    revision : int
     limit : int
         Number of products whose rows are given.
 
     Returns
     -------
     tuple
-        Stage (`KEYS` to `LEFT`) -> number; rows of the farthest products, nearest in time first.
+        Stage (`KEYS` to `LEFT`) -> number; rows of those that come farthest, the nearest in time first.
     """
-    now = revision == memory.revision
-    values = {**_values(settings, ask, tags, revision), "limit": limit}
-    values |= {"kind": place[0], "instrument": place[1], "detectors": list(place[2])}
+    ask, values = asked.ask, _values(asked, settings)
+    values |= {"limit": limit, "kind": ask.kind, "instrument": ask.instrument}
+    values["detectors"] = list(dict.fromkeys((asked.detector, "")))
     counts: dict[int, int] = {}
     ids: list[int] = []
+    timeless = ask.mid is None
     if settings:
-        for stage, number, product in connection.execute(_stages(now, ask.mid is None), values):
+        for stage, number, product in connection.execute(_stages(asked.now, timeless), values):
             if product is None:
                 counts[stage] = number
             else:
                 ids.append(product)
-    total: int = connection.execute(_total(now), values).scalar_one()
+    total: int = connection.execute(_total(asked.now), values).scalar_one()
     counts[KEYS] = total - sum(counts.values())
     if len(ids) < limit and counts[KEYS]:
         values["limit"] = limit - len(ids)
-        ids += connection.execute(_others(now, ask.mid is None), values).scalars()
-    return counts, histories(connection, ids, memory, tags, revision)
+        ids += connection.execute(_others(asked.now, timeless), values).scalars()
+    return counts, histories(connection, asked, ids, memory)
 
 
 def histories(
-    connection: Connection, products: Sequence[int], memory: Memory, tags: Mapping[int, int], revision: int
+    connection: Connection, asked: Asked, products: Sequence[int], memory: Memory
 ) -> list[Candidate]:
-    """All that a revision knows of some products: a row for each certification that lives, else one row."""
-    values = {"products": list(products), "revision": revision}
-    known = {row.id: row for row in connection.execute(_PRODUCTS, values)} if products else {}
+    """All that is known of some products: a row for each certification that lives, else one row.
+
+    Parameters
+    ----------
+    connection : Connection
+    asked : Asked
+    products : sequence of int
+    memory : Memory
+    """
+    if not products:
+        return []
+    values = {"products": list(products), "revision": asked.revision}
+    known = {row.id: row for row in connection.execute(_PRODUCTS, values)}
+    ended = set(connection.execute(_ENDED, values).scalars())
     found: dict[int, list[Candidate]] = {number: [] for number in known}
-    ended = {row.ends for row in connection.execute(_ENDED, values)} if products else set()
-    withdrawn, gone = {}, {}
-    for row in connection.execute(_EVENTS, values) if products else ():
-        product, setting = known[row.product], memory.settings[known[row.product].setting]
+    dead: dict[int, Candidate] = {}
+    for row in connection.execute(_EVENTS, values):
         if row.kind == "withdrawn":
-            withdrawn[row.product] = row
+            dead[row.product] = _uncertified(row, memory, "withdrawn", row.revision, row.why)
+            found[row.product] = []
         elif row.revision in ended:
-            gone[row.product] = row
+            dead[row.product] = _uncertified(row, memory, "superseded", row.revision)
         else:
-            found[row.product].append(
-                _certified(
-                    setting,
-                    product.identity,
-                    product.epoch,
-                    row.revision,
-                    row.begin,
-                    row.end,
-                    row.tag,
-                    memory,
-                    tags,
-                )
-            )
-    for number, product in known.items():
-        setting = memory.settings[product.setting]
-        if number in withdrawn:
-            row = withdrawn[number]
-            found[number] = [
-                _uncertified(setting, product.identity, product.epoch, "withdrawn", row.revision, row.why)
-            ]
-        elif not found[number]:
-            row = gone.get(number)
-            state = "draft" if row is None else "superseded"
-            since = product.revision if row is None else row.revision
-            found[number] = [_uncertified(setting, product.identity, product.epoch, state, since)]
+            found[row.product].append(_certified(row, memory, asked.tags))
+    for number, row in known.items():
+        if not found[number]:
+            found[number] = [dead.get(number) or _uncertified(row, memory, "draft", row.revision)]
     return [candidate for number in products for candidate in found.get(number, ())]
 
 
-def _certified(
-    setting: Setting,
-    identity: str,
-    epoch: int | None,
-    revision: int,
-    begin: int | None,
-    end: int | None,
-    tag: int,
-    memory: Memory,
-    tags: Mapping[int, int],
-) -> Candidate:
+def _certified(row: Any, memory: Memory, tags: Mapping[int, int]) -> Candidate:
+    setting = memory.settings[row.setting]
     return Candidate(
-        identity,
-        setting.kind,
-        setting.instrument,
-        setting.keys,
-        epoch,
-        "certified",
-        memory.tags[tag],
-        tags.get(tag, -1),
-        None if begin == ALWAYS else begin,
-        None if end == FOREVER else end,
-        revision,
+        identity=row.identity,
+        kind=setting.kind,
+        instrument=setting.instrument,
+        keys=setting.keys,
+        epoch=row.epoch,
+        state="certified",
+        tag=memory.tags[row.tag],
+        priority=tags.get(row.tag, -1),
+        begin=None if row.begin == ALWAYS else row.begin,
+        end=None if row.end == FOREVER else row.end,
+        revision=row.revision,
     )
 
 
-def _uncertified(
-    setting: Setting, identity: str, epoch: int | None, state: str, revision: int, why: str | None = None
-) -> Candidate:
+def _uncertified(row: Any, memory: Memory, state: str, revision: int, why: str | None = None) -> Candidate:
+    setting = memory.settings[row.setting]
     return Candidate(
-        identity,
-        setting.kind,
-        setting.instrument,
-        setting.keys,
-        epoch,
-        state,
+        identity=row.identity,
+        kind=setting.kind,
+        instrument=setting.instrument,
+        keys=setting.keys,
+        epoch=row.epoch,
+        state=state,
         revision=revision,
         why=why or "",
     )
@@ -269,16 +202,20 @@ def _uncertified(
 # --- statements -------------------------------------------------------------------------------------------
 
 # Written into the text: drivers limit the number of parameters, and settings within a tolerance may be many.
-_SETTINGS = bindparam("settings", expanding=True, literal_execute=True)
-_TAGS = bindparam("tags", expanding=True, literal_execute=True)
-_SOME = bindparam("products", expanding=True)
-_UPTO = bindparam("revision")
+_SETTINGS: BindParameter[Any] = bindparam("settings", expanding=True, literal_execute=True)
+_TAGS: BindParameter[Any] = bindparam("tags", expanding=True, literal_execute=True)
+_SOME: BindParameter[Any] = bindparam("products", expanding=True)
+_UPTO: BindParameter[Any] = bindparam("revision")
 
-_PRODUCTS = select(_product.c["id", "identity", "setting", "epoch", "revision"]).where(
+_PRODUCTS = select(*_product.c["id", "identity", "setting", "epoch", "revision"]).where(
     _product.c.id.in_(_SOME)
 )
 _EVENTS = (
-    select(_event.c["product", "kind", "revision", "begin", "end", "tag", "why"])
+    select(
+        *_event.c["product", "kind", "revision", "begin", "end", "tag", "why"],
+        *_product.c["identity", "epoch", "setting"],
+    )
+    .select_from(_event.join(_product, _product.c.id == _event.c.product))
     .where(
         _event.c.product.in_(_SOME), _event.c.kind.in_(("certified", "withdrawn")), _event.c.revision <= _UPTO
     )
@@ -296,15 +233,15 @@ _ENDED = (
 )
 
 
-def _values(settings: Sequence[Setting], ask: Ask, tags: Iterable[int], revision: int) -> dict[str, Any]:
-    reach = int(min(ask.reach[ask.level - 1], 2**61)) if ask.level > 0 else 0
-    mid = ask.mid or 0
+def _values(asked: Asked, settings: Sequence[Setting]) -> dict[str, Any]:
+    ask = asked.ask
+    reach, mid = ask.reach[ask.level - 1] if ask.level > 0 else 0, ask.mid or 0
     return {
         "settings": [setting.id for setting in settings],
-        "tags": list(tags),
-        "revision": revision,
+        "tags": list(asked.tags),
+        "revision": asked.revision,
         "mid": mid,
-        "late": min(mid + reach, FOREVER),
+        "late": mid + reach,
         # At level 0 the end is exclusive; at others the distance to it may be the whole reach.
         "early": mid - reach if ask.level > 0 else mid + 1,
     }
@@ -344,7 +281,7 @@ def _living(now: bool) -> Subquery:
 
 def _holds(living: Subquery, timeless: bool) -> Any:
     if timeless:
-        return literal(1) == 1
+        return true()
     return and_(
         or_(living.c.begin.is_(None), living.c.begin <= bindparam("late")),
         or_(living.c.end.is_(None), living.c.end >= bindparam("early")),
@@ -363,13 +300,9 @@ def _left(now: bool, timeless: bool) -> Select[Any]:
     living = _living(now)
     return (
         select(
-            _product.c.identity,
-            _product.c.epoch,
-            _product.c.setting,
-            living.c.event,
-            living.c.begin,
-            living.c.end,
-            living.c.tag,
+            *_product.c["identity", "epoch", "setting"],
+            living.c.event.label("revision"),
+            *living.c["begin", "end", "tag"],
         )
         .select_from(_product.join(living, living.c.product == _product.c.id))
         .where(_product.c.setting.in_(_SETTINGS), living.c.tag.in_(_TAGS), _holds(living, timeless))
@@ -386,7 +319,7 @@ def _drafts(timeless: bool) -> Select[Any]:
     )
     ranked = (
         select(
-            _product.c["identity", "epoch", "setting", "revision"],
+            *_product.c["identity", "epoch", "setting", "revision"],
             func.row_number().over(partition_by=_product.c.setting, order_by=_away(timeless)).label("place"),
         )
         .where(_product.c.setting.in_(_SETTINGS), _product.c.revision <= _UPTO, ~used)
@@ -412,7 +345,7 @@ def _stages(now: bool, timeless: bool) -> Select[Any]:
         else_=VALIDITY,
     )
     each = (
-        select(_product.c["id", "epoch", "identity"], func.max(stage).label("stage"))
+        select(*_product.c["id", "epoch", "identity"], func.max(stage).label("stage"))
         .select_from(_product.outerjoin(living, living.c.product == _product.c.id))
         .where(_product.c.setting.in_(_SETTINGS), _product.c.revision <= _UPTO)
         .group_by(_product.c.id, _product.c.epoch, _product.c.identity)

@@ -7,7 +7,7 @@ priority, the most specific, the nearest in time. A tie is an error. See docs/re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,15 @@ class Judgement:
         The chosen one; more than one if nothing decides between them.
     misses : tuple of (int, Candidate, Refusal)
         All others, the nearest first: fewest rules away, then nearest in time.
+    tie : Refusal or None
+        Why nothing decides between those that are left, if there are several.
     problem : RegistryError or None
         What `choose` raises.
     """
 
     left: tuple[Candidate, ...]
     misses: tuple[Miss, ...]
+    tie: Refusal | None
     problem: RegistryError | None
 
 
@@ -134,11 +137,22 @@ def _outside_words(candidate: Candidate, ask: Ask) -> str:
     return f"{span(candidate)}, {duration(far)} {'before' if ended else 'after'} {what}"
 
 
+def agree(keys: Mapping[str, Any], ask: Ask) -> bool:
+    """Whether keys agree with the facts; what is unknown on either side decides nothing."""
+    return next(_contradictions(keys, ask), None) is None
+
+
+def _contradictions(keys: Mapping[str, Any], ask: Ask) -> Iterator[tuple[str, Any, Any]]:
+    for key, own in keys.items():
+        if own is not None and key in ask.names:
+            fact = ask.facts.get(key)
+            if fact is not None and not ask.same(key, own, fact):
+                yield key, own, fact
+
+
 def _keys(candidate: Candidate, ask: Ask) -> Refusal | None:
-    for key, own in candidate.keys.items():
-        fact = ask.facts.get(key)
-        if key in ask.names and own is not None and fact is not None and not ask.same(key, own, fact):
-            return Refusal("keys", f"{key} is {value(own)}, not {value(fact)}")
+    for key, own, fact in _contradictions(candidate.keys, ask):
+        return Refusal("keys", f"{key} is {value(own)}, not {value(fact)}")
     return None
 
 
@@ -170,15 +184,15 @@ def _validity(candidate: Candidate, ask: Ask) -> Refusal | None:
     return Refusal("validity", _outside_words(candidate, ask) + beyond)
 
 
-_REFUSING = (_keys, _withdrawn, _certified, _tag, _validity)
+REFUSING = (_keys, _withdrawn, _certified, _tag, _validity)
 
 
 def _first_refusal(candidate: Candidate, ask: Ask) -> tuple[int, Refusal | None]:
-    for passed, rule in enumerate(_REFUSING):
+    for passed, rule in enumerate(REFUSING):
         found = rule(candidate, ask)
         if found is not None:
             return passed, found
-    return len(_REFUSING), None
+    return len(REFUSING), None
 
 
 # --- rules that compare candidates ------------------------------------------------------------------------
@@ -250,16 +264,16 @@ def judge(candidates: Iterable[Candidate], ask: Ask) -> Judgement:
     ask : Ask
     """
     left, misses = _refused(candidates, ask)
-    far = len(_REFUSING)
+    far = len(REFUSING)
     left = _ranked(left, _BEFORE, far, misses, ask)
-    problem: RegistryError | None = _unstated(left, ask) or _timeless(left, ask)
-    if problem is None:
+    open_ = _unstated(left, ask) or _timeless(left, ask)
+    if open_ is None:
         left = _ranked(left, _AFTER, far + len(_BEFORE), misses, ask)
-        problem = _tie(left, ask)
+        open_ = _tie(left, ask)
     misses.sort(key=lambda miss: (-miss[0], _by_epoch(miss[1], ask), miss[1].identity))
-    if not left:
-        problem = no_match(misses, ask)
-    return Judgement(tuple(sorted(left, key=lambda found: found.identity)), tuple(misses), problem)
+    left.sort(key=lambda found: found.identity)
+    tie, problem = (None, None) if open_ is None else open_
+    return Judgement(tuple(left), tuple(misses), tie, problem if left else no_match(misses, ask))
 
 
 def _refused(candidates: Iterable[Candidate], ask: Ask) -> tuple[list[Candidate], list[Miss]]:
@@ -311,8 +325,11 @@ def _ranked(
 
 # --- what is wrong with a question ------------------------------------------------------------------------
 
+Open = tuple[Refusal, AmbiguousError]
+"""What a question leaves open: for a line of an explanation, and as an error."""
 
-def _unstated(left: Sequence[Candidate], ask: Ask) -> AmbiguousError | None:
+
+def _unstated(left: Sequence[Candidate], ask: Ask) -> Open | None:
     """Candidates that differ in what the question does not say: time must not decide between two filters."""
     keys = sorted({key for candidate in left for key in candidate.keys if key in ask.names})
     for key in keys:
@@ -322,7 +339,7 @@ def _unstated(left: Sequence[Candidate], ask: Ask) -> AmbiguousError | None:
         if _differ(key, values, ask):
             known = sorted({value(one) for one in values if one is not None})
             does_not_say = " (or none)" if None in values else ""
-            return AmbiguousError(
+            return Refusal("keys", f"the question does not say which {key}"), AmbiguousError(
                 f"{len(left)} products of kind {ask.kind} fit {ask.label or 'the question'} "
                 f"and differ in {key}: {', '.join(known[:8])}{does_not_say}",
                 do=f"say which {key}, for example {key}={known[0]}",
@@ -338,24 +355,24 @@ def _differ(key: str, values: set[Any], ask: Ask) -> bool:
     return True
 
 
-def _timeless(left: Sequence[Candidate], ask: Ask) -> AmbiguousError | None:
+def _timeless(left: Sequence[Candidate], ask: Ask) -> Open | None:
     if ask.mid is not None or len(left) < 2:
         return None
     one, other = sorted(left, key=lambda found: found.identity)[:2]
-    return AmbiguousError(
+    return Refusal("validity", "the question names no time"), AmbiguousError(
         f"{len(left)} products of kind {ask.kind} fit {ask.label or 'the question'}, which names no time: "
         f"{short(one)} ({span(one)}) and {short(other)} ({span(other)})" + (", ..." if len(left) > 2 else ""),
         do="say the time, or the exposure",
     )
 
 
-def _tie(left: Sequence[Candidate], ask: Ask) -> AmbiguousError | None:
+def _tie(left: Sequence[Candidate], ask: Ask) -> Open | None:
     if len(left) < 2:
         return None
     one, other = sorted(left, key=lambda found: found.identity)[:2]
     far = distance(one, ask)
     how = "of unknown epoch" if far is None else f"each {duration(far)} away"
-    return AmbiguousError(
+    return Refusal("epoch", "as near in time as another: nothing decides"), AmbiguousError(
         f"{len(left)} products of kind {ask.kind} fit {ask.label or 'the question'} equally well: "
         f"{_with_tag(one)} and {_with_tag(other)}, {how}",
         do="withdraw one of them, or name the tag to search",
