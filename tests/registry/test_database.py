@@ -87,6 +87,18 @@ def test_odd_names(name, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_through_a_link(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here.db").symlink_to(tmp_path / "there" / "calibrant.db")
+    database = Database.create(tmp_path / "here.db")
+    assert database.url.endswith("/there/calibrant.db")
+    with database.write() as writing:
+        writing.event("frozen")
+    database.close()
+    assert (tmp_path / "here.db").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here.db", "there"]
+
+
 @pytest.mark.parametrize("where", ["mysql://u@h/d", "sqlite://", "sqlite:///:memory:", "://", "x://u@h:a/d"])
 def test_other_urls_are_refused(where):
     with pytest.raises(RegistryError):

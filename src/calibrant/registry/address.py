@@ -83,6 +83,8 @@ def address(where: str | os.PathLike[str]) -> Address:
 
 def _file(path: Path, read_only: bool) -> Address:
     path = path.expanduser().absolute()
+    if path.is_symlink():  # SQLite keeps its journal beside the file itself
+        path = path.resolve()
     return Address(URL.create("sqlite", database=str(path)), path, read_only)
 
 

@@ -36,7 +36,9 @@ def postgresql(address: Address) -> Engine:
     """
     patience = {} if "connect_timeout" in address.url.query else {"connect_timeout": 10}
     try:
-        return create_engine(address.url, pool_pre_ping=True, connect_args=patience)
+        return create_engine(
+            address.url, pool_pre_ping=True, isolation_level="READ COMMITTED", connect_args=patience
+        )
     except ImportError:
         raise RegistryError(
             "PostgreSQL needs the driver psycopg",
