@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, exists, func, or_, select
+from sqlalchemy import Connection, Table, bindparam, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from calibrant.registry import schema
@@ -24,6 +24,20 @@ _later = _place.alias("later")
 
 # A path holds one file at a time: the one that was seen there last.
 _IS_CURRENT = ~exists().where(_later.c.path == _place.c.path, _later.c.seen > _place.c.seen)
+
+
+_of_first = select(_product.c.hash).where(_product.c.identity == bindparam("identity"))
+_of_copies = select(_event.c.subject).where(
+    _event.c.product
+    == select(_product.c.id).where(_product.c.identity == bindparam("identity")).scalar_subquery(),
+    _event.c.kind == COPIED,
+)
+# Made once: making it takes longer than asking it.
+_OF_PRODUCT = (
+    select(_place.c.path)
+    .where(or_(_place.c.hash.in_(_of_first), _place.c.hash.in_(_of_copies)), _IS_CURRENT)
+    .order_by(_place.c.seen.desc(), _place.c.path)
+)
 
 
 def chunks(values: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
@@ -123,16 +137,7 @@ def of_product(connection: Connection, identity: str) -> list[str]:
     connection : Connection
     identity : str
     """
-    first = select(_product.c.hash).where(_product.c.identity == identity)
-    copies = select(_event.c.subject).where(
-        _event.c.product == select(_product.c.id).where(_product.c.identity == identity).scalar_subquery(),
-        _event.c.kind == COPIED,
-    )
-    rows = connection.execute(
-        select(_place.c.path)
-        .where(or_(_place.c.hash.in_(first), _place.c.hash.in_(copies)), _IS_CURRENT)
-        .order_by(_place.c.seen.desc(), _place.c.path)
-    )
+    rows = connection.execute(_OF_PRODUCT, {"identity": identity})
     return list(dict.fromkeys(rows.scalars()))
 
 

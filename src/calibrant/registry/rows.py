@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Connection,
+    FromClause,
     Select,
-    Subquery,
     and_,
     bindparam,
     case,
@@ -247,7 +248,7 @@ def _values(asked: Asked, settings: Sequence[Setting]) -> dict[str, Any]:
     }
 
 
-def _withdrawn_by() -> Any:
+def _is_withdrawn() -> ColumnElement[bool]:
     return exists().where(
         _withdrawal.c.product == _product.c.id,
         _withdrawal.c.kind == "withdrawn",
@@ -255,36 +256,42 @@ def _withdrawn_by() -> Any:
     )
 
 
-@cache
-def _living(now: bool) -> Subquery:
-    """Certifications that live: product, event, begin, end, tag."""
+class _Living(NamedTuple):
+    """Products beside their certifications that live, and the columns of those."""
+
+    rows: FromClause
+    revision: ColumnElement[Any]
+    begin: ColumnElement[Any]
+    end: ColumnElement[Any]
+    tag: ColumnElement[Any]
+
+
+def _living(now: bool, outer: bool = False) -> _Living:
+    """Joined table by table: of a subquery SQLite would make a copy of all that is valid."""
     if now:
-        return (
-            select(_validity.c.product, _validity.c.event, _validity.c.begin, _validity.c.end, _slot.c.tag)
-            .select_from(_validity.join(_slot, _slot.c.id == _validity.c.slot))
-            .subquery("living")
-        )
+        rows = _product.join(_validity, _validity.c.product == _product.c.id, isouter=outer)
+        rows = rows.join(_slot, _slot.c.id == _validity.c.slot, isouter=outer)
+        return _Living(rows, _validity.c.event, _validity.c.begin, _validity.c.end, _slot.c.tag)
     superseded = exists().where(
         _ender.c.ends == _event.c.revision, _ender.c.kind == "superseded", _ender.c.revision <= _UPTO
     )
-    gone = exists().where(
-        _withdrawal.c.product == _event.c.product,
-        _withdrawal.c.kind == "withdrawn",
-        _withdrawal.c.revision <= _UPTO,
+    lives = and_(
+        _event.c.product == _product.c.id,
+        _event.c.kind == "certified",
+        _event.c.revision <= _UPTO,
+        ~superseded,
+        ~_is_withdrawn(),
     )
-    return (
-        select(_event.c.product, _event.c.revision.label("event"), _event.c.begin, _event.c.end, _event.c.tag)
-        .where(_event.c.kind == "certified", _event.c.revision <= _UPTO, ~superseded, ~gone)
-        .subquery("living")
-    )
+    rows = _product.join(_event, lives, isouter=outer)
+    return _Living(rows, _event.c.revision, _event.c.begin, _event.c.end, _event.c.tag)
 
 
-def _holds(living: Subquery, timeless: bool) -> Any:
+def _holds(living: _Living, timeless: bool) -> ColumnElement[bool]:
     if timeless:
         return true()
     return and_(
-        or_(living.c.begin.is_(None), living.c.begin <= bindparam("late")),
-        or_(living.c.end.is_(None), living.c.end >= bindparam("early")),
+        or_(living.begin.is_(None), living.begin <= bindparam("late")),
+        or_(living.end.is_(None), living.end >= bindparam("early")),
     )
 
 
@@ -301,11 +308,13 @@ def _left(now: bool, timeless: bool) -> Select[Any]:
     return (
         select(
             *_product.c["identity", "epoch", "setting"],
-            living.c.event.label("revision"),
-            *living.c["begin", "end", "tag"],
+            living.revision.label("revision"),
+            living.begin.label("begin"),
+            living.end.label("end"),
+            living.tag.label("tag"),
         )
-        .select_from(_product.join(living, living.c.product == _product.c.id))
-        .where(_product.c.setting.in_(_SETTINGS), living.c.tag.in_(_TAGS), _holds(living, timeless))
+        .select_from(living.rows)
+        .where(_product.c.setting.in_(_SETTINGS), living.tag.in_(_TAGS), _holds(living, timeless))
     )
 
 
@@ -331,24 +340,24 @@ def _drafts(timeless: bool) -> Select[Any]:
 @cache
 def _stages(now: bool, timeless: bool) -> Select[Any]:
     """Products of the settings: counted by stage, and those of the highest stages."""
-    living = _living(now)
+    living, certificate = _living(now, outer=True), _event.alias("certificate")
     certified = exists().where(
-        _event.c.product == _product.c.id, _event.c.kind == "certified", _event.c.revision <= _UPTO
+        certificate.c.product == _product.c.id,
+        certificate.c.kind == "certified",
+        certificate.c.revision <= _UPTO,
     )
+    unliving = case((_is_withdrawn(), WITHDRAWN), (certified, SUPERSEDED), else_=DRAFT)
     stage = case(
-        (
-            living.c.event.is_(None),
-            case((_withdrawn_by(), WITHDRAWN), (certified, SUPERSEDED), else_=DRAFT),
-        ),
-        (living.c.tag.not_in(_TAGS), TAG),
+        (living.revision.is_(None), unliving),
+        (living.tag.not_in(_TAGS), TAG),
         (_holds(living, timeless), LEFT),
         else_=VALIDITY,
     )
     each = (
         select(*_product.c["id", "epoch", "identity"], func.max(stage).label("stage"))
-        .select_from(_product.outerjoin(living, living.c.product == _product.c.id))
+        .select_from(living.rows)
         .where(_product.c.setting.in_(_SETTINGS), _product.c.revision <= _UPTO)
-        .group_by(_product.c.id, _product.c.epoch, _product.c.identity)
+        .group_by(_product.c.id)
         .cte("each")
     )
     near = func.abs(each.c.epoch - bindparam("mid"))
