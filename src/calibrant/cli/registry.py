@@ -84,8 +84,8 @@ def ingest(
     """Record raw exposures: facts from their headers, hash, size, and where the bytes are."""
     from calibrant.exposures import Exposures
 
-    began = clock.monotonic()
     with opened(terminal, db) as registry, terminal.progress() as progress:
+        began = clock.monotonic()
         exposures = Exposures.scan(
             [str(folder) for folder in folders], instrument=instrument, kinds=kinds, progress=progress
         )
@@ -96,8 +96,7 @@ def ingest(
             )
         size = sum(Path(path).stat().st_size for path in exposures.paths if Path(path).exists())
         done = registry.ingest(exposures, progress=progress)
-        revision = registry.revision
-    seconds = clock.monotonic() - began
+        seconds, revision = clock.monotonic() - began, registry.revision
     result = {
         **asdict(done),
         "instrument": exposures.instrument.name,

@@ -12,11 +12,22 @@ import typer
 from calibrant.cli.common import Terminal
 
 if TYPE_CHECKING:
-    from calibrant.registry.records import Choice, Entry, Explanation, Line, Lineage, Node, Trouble, Verdict
+    from calibrant.registry.records import (
+        Choice,
+        Entry,
+        Explanation,
+        Item,
+        Line,
+        Lineage,
+        Node,
+        Trouble,
+        Verdict,
+    )
 
 DIGITS = 12
 """Hex digits of an identity that are printed: they can be pasted back as PRODUCT."""
-LISTED = 8  # raw files of one product that are named before they are counted
+LISTED = 4  # raw files of one product that are named before they are counted
+FIRST = ("detector", "filter")  # of the keys
 NAMED = 5  # tainted things that are named
 
 
@@ -46,15 +57,16 @@ def _json_time(microseconds: int | None) -> str | None:
 def _span(begin: int | None, end: int | None) -> str:
     if begin is None and end is None:
         return "always"
-    first, last = time(begin), time(end)
-    return f"{first or '...'} to {last or '...'}"
+    first, last = ((time(edge) or "...").replace(":00Z", "Z") for edge in (begin, end))
+    return f"{first} to {last}"
 
 
 def keys_text(keys: Mapping[str, Any]) -> str:
     """Keys in one cell; those that are unknown are left out."""
     from calibrant.cli.tables import text
 
-    return ", ".join(f"{name} {text(value)}" for name, value in keys.items() if value is not None)
+    told = sorted(keys, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
+    return ", ".join(f"{name} {text(keys[name])}" for name in told if keys[name] is not None)
 
 
 # --- ingest, verify, certify ------------------------------------------------------------------------------
@@ -74,31 +86,48 @@ def ingested(result: Mapping[str, Any]) -> None:
 
 
 def verdict(terminal: Terminal, found: Verdict, notes: Sequence[str], recorded: bool) -> None:
-    """Each value with its limits, and whether all passed."""
-    rows = [
-        {
-            "value": f"{item.name}[{item.place}]" if item.place else item.name,
-            "is": "unknown" if item.value is None else f"{item.value:.4g} {item.unit}".rstrip(),
-            "from": "-" if item.low is None else f"{item.low:.4g}",
-            "to": "-" if item.high is None else f"{item.high:.4g}",
-            "verdict": "pass" if item.passed else "FAIL",
-            "note": item.note,
-        }
-        for item in found.items
-    ]
+    """Values with their limits, and whether all passed; places that pass share a line."""
+    by_name: dict[str, list[Item]] = {}
+    for item in found.items:
+        by_name.setdefault(item.name, []).append(item)
+    rows = [row for items in by_name.values() for row in _judged(items)]
     if rows:
-        columns = [name for name in rows[0] if name != "note" or any(row["note"] for row in rows)]
+        columns = [name for name in rows[0] if any(row[name] for row in rows)]
         terminal.table(rows, columns)
     for note in notes:
         typer.echo(f"note: {note}")
-    failed = sum(not item.passed for item in found.items)
-    told = (
-        "passes" if found.passed else f"fails in {failed} of {len(rows)}" if rows else "has nothing to pass"
-    )
+    failed, total = sum(not item.passed for item in found.items), len(found.items)
+    told = "passes" if found.passed else f"fails in {failed} of {total}" if total else "has nothing to pass"
     where = f"on {len(found.frames)} frames" if found.frames else "on its own numbers"
     typer.echo(f"the {found.kind} {short(found.identity)} {told}, {where}, by the recipe {found.recipe}")
     if not recorded:
         typer.echo("the registry does not know it: the verdict is not recorded")
+
+
+def _judged(items: Sequence[Item]) -> Iterator[dict[str, str]]:
+    """Lines for the places of one value."""
+    good = [item for item in items if item.passed]
+    together = good if len(good) > 1 else []
+    if together:
+        values = sorted(item.value for item in together if item.value is not None)
+        span = f"{values[0]:.4g} ... {values[-1]:.4g} {together[0].unit}".rstrip()
+        yield _judgement(together[0], f"{len(together)} places", span, "")
+    for item in items:
+        if item not in together:
+            value = "unknown" if item.value is None else f"{item.value:.4g} {item.unit}".rstrip()
+            yield _judgement(item, item.place, value, item.note)
+
+
+def _judgement(item: Item, place: str, value: str, note: str) -> dict[str, str]:
+    return {
+        "what": item.name,
+        "place": place,
+        "value": value,
+        "from": "-" if item.low is None else f"{item.low:.4g}",
+        "to": "-" if item.high is None else f"{item.high:.4g}",
+        "verdict": "pass" if item.passed else "FAIL",
+        "note": note,
+    }
 
 
 def entry_facts(entry: Entry) -> dict[str, Any]:
@@ -189,7 +218,8 @@ def explanation(terminal: Terminal, found: Explanation) -> None:
     if rest:
         typer.echo(f"refused besides: {rest}")
     if found.problem:
-        typer.echo(f"nothing is chosen: {found.problem}")
+        problem = found.problem.partition("; nearest: ")[0] if found.lines else found.problem
+        typer.echo(f"nothing is chosen: {problem.rstrip('.')}")
 
 
 def _line(line: Line) -> dict[str, Any]:
@@ -201,8 +231,14 @@ def _line(line: Line) -> dict[str, Any]:
         "tag": found.tag,
         "away": None if line.distance is None else duration(line.distance),
         "rule": "chosen" if line.refusal is None else line.refusal.rule,
-        "why": keys_text(found.keys) if line.refusal is None else line.refusal.sentence,
+        "why": _reason(line),
     }
+
+
+def _reason(line: Line) -> str:
+    if line.refusal is None:
+        return keys_text(line.candidate.keys)
+    return line.refusal.sentence.removeprefix(f"{line.refusal.rule}: ")
 
 
 # --- lineage ----------------------------------------------------------------------------------------------
@@ -240,9 +276,9 @@ def _branch(found: Lineage, key: str, indent: str, told: set[str]) -> Iterator[s
     for raw in raws:
         by_kind.setdefault(raw.kind, []).append(raw.name)
     for kind, names in by_kind.items():
-        more = f" ... {names[-1]}" if len(names) > LISTED else ""
-        shown = names[: LISTED if not more else 3]
-        yield f"{indent}  {len(names)} raw {kind}: {', '.join(shown)}{more}"
+        few = len(names) <= LISTED
+        shown = ", ".join(names) if few else f"{names[0]}, {names[1]} ... {names[-1]}"
+        yield f"{indent}  {len(names)} raw {kind}: {shown}"
 
 
 def _node(node: Node) -> str:
@@ -264,10 +300,12 @@ def _why(node: Node) -> str:
 def products(terminal: Terminal, entries: Sequence[Entry], about: Mapping[str, Any]) -> None:
     """Products as a table, then tags and frozen states."""
     rows = [_row(entry) for entry in entries]
+    names = {entry.instrument for entry in entries}
     if rows:
-        terminal.table(rows, list(rows[0]))
+        terminal.table(rows, [name for name in rows[0] if name != "instrument" or len(names) > 1])
     more = f" of {about['total']} (--limit 0 lists all)" if about["total"] > len(entries) else ""
-    typer.echo(f"{len(entries)}{more} products")
+    of = f" of {names.pop()}" if len(names) == 1 else ""
+    typer.echo(f"{len(entries)}{more} products{of}")
     tags = [f"{tag} then {', '.join(then)}" if then else tag for tag, then in about["tags"].items()]
     if tags:
         typer.echo(f"tags: {'; '.join(tags)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,8 @@ class Registry(Recording):
         self.last = None
         with self._database.read() as connection:
             held = answering.held(connection, self._question(kind, question), self._memory)
+            if held.choice is not None:
+                held = replace(held, choice=answering.with_taint(connection, held.choice))
         self.last = held.choice
         return held
 
@@ -203,7 +206,8 @@ class Registry(Recording):
         """
         with self._database.read() as connection:
             asked = self._question(kind, question)
-            return questions.for_exposure(connection, kind, exposure, asked, self._memory)
+            found = questions.for_exposure(connection, kind, exposure, asked, self._memory)
+            return answering.with_taint(connection, found)
 
     def explain(self, kind: str, **question: Any) -> Explanation:
         """Every candidate of a question: chosen, or which rule refused it; arguments as of `get`."""
