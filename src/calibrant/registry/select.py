@@ -296,7 +296,8 @@ def _row_order(candidate: Candidate, found: Refusal | None, ask: Ask) -> tuple[A
         first: int = _by_level(candidate, ask)
     else:
         first = 0 if ask.mid is None else _outside(candidate, ask.mid) or 0
-    return first, candidate.priority, candidate.tag or "", -candidate.revision
+    row = candidate.tag or "", -candidate.revision, candidate.begin or 0, candidate.end or 0
+    return _by_state(candidate, ask), first, candidate.priority, *row, candidate.state
 
 
 def _ranked(
@@ -331,20 +332,22 @@ Open = tuple[Refusal, AmbiguousError]
 
 def _unstated(left: Sequence[Candidate], ask: Ask) -> Open | None:
     """Candidates that differ in what the question does not say: time must not decide between two filters."""
-    keys = sorted({key for candidate in left for key in candidate.keys if key in ask.names})
-    for key in keys:
-        if ask.facts.get(key) is not None:
-            continue
-        values = {candidate.keys.get(key) for candidate in left}
-        if _differ(key, values, ask):
-            known = sorted({value(one) for one in values if one is not None})
-            does_not_say = " (or none)" if None in values else ""
-            return Refusal("keys", f"the question does not say which {key}"), AmbiguousError(
-                f"{len(left)} products of kind {ask.kind} fit {ask.label or 'the question'} "
-                f"and differ in {key}: {', '.join(known[:8])}{does_not_say}",
-                do=f"say which {key}, for example {key}={known[0]}",
-            )
-    return None
+    values = {
+        key: {candidate.keys.get(key) for candidate in left}
+        for key in {key for candidate in left for key in candidate.keys}
+        if key in ask.names and ask.facts.get(key) is None
+    }
+    keys = [key for key, found in values.items() if _differ(key, found, ask)]
+    if not keys:
+        return None
+    key = min(keys, key=lambda name: (None in values[name], name))  # where all say something, it says more
+    known = sorted({value(one) for one in values[key] if one is not None})
+    or_none = " (or none)" if None in values[key] else ""
+    return Refusal("keys", f"the question does not say which {key}"), AmbiguousError(
+        f"{len(left)} products of kind {ask.kind} fit {ask.label or 'the question'} "
+        f"and differ in {key}: {', '.join(known[:8])}{or_none}",
+        do=f"say which {key}, for example {key}={known[0]}",
+    )
 
 
 def _differ(key: str, values: set[Any], ask: Ask) -> bool:
