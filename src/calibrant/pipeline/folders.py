@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
 from calibrant.errors import WriteError
@@ -37,7 +38,16 @@ def names(exposures: list[Exposure]) -> list[str]:
             "-".join([*path.parent.parts[-depth:], stem]).lstrip("/-") if name in twice else name
             for path, stem, name in zip(paths, stems, found, strict=True)
         ]
-    return found
+    return _numbered(found)
+
+
+def _numbered(words: Iterable[str]) -> list[str]:
+    """Words that still clash, as of ``x/a`` and ``x-a``, with a number."""
+    found: dict[str, None] = {}
+    for word in words:
+        tries = (f"{word}-{number}" for number in count(2))
+        found[word if word not in found else next(one for one in tries if one not in found)] = None
+    return list(found)
 
 
 def _twice(words: Iterable[str]) -> set[str]:
