@@ -59,6 +59,7 @@ registries = typer.Typer(
 )
 command(registries, "init")(registry.init)
 command(registries, "ingest")(registry.ingest)
+command(registries, "add")(registry.add)
 command(registries, "verify")(registry.verify)
 command(registries, "certify")(registry.certify)
 command(registries, "get")(registry.get)

@@ -14,7 +14,7 @@ import typer
 from calibrant.cli import registry_print as show
 from calibrant.cli.common import Terminal
 from calibrant.cli.registry_words import as_of_of, question_of
-from calibrant.errors import OptionError, RegistryError, SelectionError
+from calibrant.errors import OptionError, SelectionError
 
 if TYPE_CHECKING:
     from calibrant.registry import Registry
@@ -89,7 +89,7 @@ def ingest(
         exposures = Exposures.scan(
             [str(folder) for folder in folders], instrument=instrument, kinds=kinds, progress=progress
         )
-        if not len(exposures):
+        if not any(exposure.kind != "product" for exposure in exposures):
             first = f": {exposures.problems[0].sentence}" if exposures.problems else ""
             raise SelectionError(
                 f"there are no exposures to ingest{first}", where=", ".join(map(str, folders))
@@ -107,6 +107,26 @@ def ingest(
         "revision": revision,
     }
     terminal.result(result, lambda: show.ingested(result))
+
+
+def add(
+    terminal: Terminal,
+    files: Annotated[list[Path], typer.Argument(help="Files of products.")],
+    db: DB = None,
+) -> None:
+    """Record products as drafts; of those that are known, a further place of the file."""
+    from calibrant.registry.opening import product_file
+
+    rows = []
+    with opened(terminal, db) as registry:
+        for path in files:
+            product = product_file(path)
+            before = registry.known(product.identity)
+            entry = registry.add(product, path)
+            known = None if before is None else str(path.absolute()) in before.places
+            rows.append({**show.entry_facts(entry), "file": str(path), "known": before is not None})
+            terminal.say(show.added(entry, str(path), known))
+    terminal.result(rows, lambda: None)
 
 
 def verify(
@@ -167,17 +187,16 @@ def certify(
 
 
 def _added(registry: Registry, ref: str) -> list[str]:
-    """Record a product's file that the registry does not know as a draft; returns what there is to say."""
-    try:
-        registry.entry(ref)
-    except RegistryError:
-        if not Path(ref).is_file():
-            raise
-        from calibrant.registry.opening import product_file
+    """Record a product's file that the registry does not know; returns what there is to say."""
+    if not Path(ref).is_file():
+        return []
+    from calibrant.registry.opening import product_file
 
-        entry = registry.add(product_file(ref), ref)
-        return [f"{ref} was not in the registry: recorded as the draft {show.short(entry.identity)}"]
-    return []
+    product = product_file(ref)
+    before = registry.known(product.identity)
+    if before is not None and str(Path(ref).absolute()) in before.places:
+        return []
+    return [show.added(registry.add(product, ref), ref, None if before is None else False)]
 
 
 def get(

@@ -138,6 +138,14 @@ def entry_facts(entry: Entry) -> dict[str, Any]:
     return {**asdict(entry), "epoch": _json_time(entry.epoch), "validity": spans}
 
 
+def added(entry: Entry, path: str, known: bool | None) -> str:
+    """What was recorded of a file: `known` is None for a new product, else whether the place was known."""
+    name = f"the {entry.kind} {short(entry.identity)}"
+    if known is None:
+        return f"{path} is recorded as a draft, {name} ({keys_text(entry.keys)})"
+    return f"{path} holds {name}, which is known" + ("" if known else "; its place is recorded")
+
+
 def certified(entry: Entry, tag: str) -> None:
     """Under which tag, and when."""
     spans = [_span(begin, end) for name, begin, end in entry.validity if name == tag]

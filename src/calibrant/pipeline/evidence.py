@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from calibrant.errors import CalibrantError, ConfigError, RegistryError
 from calibrant.exposures import Exposures
-from calibrant.files.fits import read
 from calibrant.instrument import Instrument
 from calibrant.instrument import load as load_instrument
 from calibrant.instrument import names as known_instruments
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.verify import frames_needed, products_needed, verify
 from calibrant.product import Product
+from calibrant.registry.opening import product_file
 from calibrant.registry.records import Entry, Verdict
 
 if TYPE_CHECKING:
@@ -103,17 +103,10 @@ def evidence(registry: Registry, ref: Pathish, frames: Iterable[Pathish] = ()) -
 
 
 def _product(registry: Registry, ref: Pathish) -> tuple[Entry | None, Product]:
-    try:
-        entry = registry.entry(ref)
-    except RegistryError:
-        if not Path(ref).is_file():
-            raise
-        product = read(ref)
-        if not isinstance(product, Product):
-            raise RegistryError(
-                "the file holds no product of Calibrant", where=ref, do="give a file of masters/"
-            ) from None
-        return None, product
+    if Path(ref).is_file():
+        product = product_file(ref)
+        return registry.known(product.identity), product
+    entry = registry.entry(ref)
     return entry, registry.read(entry.identity)
 
 

@@ -182,7 +182,9 @@ def _nodes(connection: Connection, keys: list[str], names: Mapping[str, str]) ->
     nodes = {}
     for key in keys:
         node = found.get(key) or Node(key, "unknown", names.get(key, ""), problem="unknown")
-        nodes[key] = replace(node, problem="withdrawn") if key in gone else node
+        if key in gone:
+            node = replace(node, problem="withdrawn", facts={**node.facts, "why": gone[key].why})
+        nodes[key] = node
     return nodes
 
 

@@ -39,11 +39,16 @@ def find(connection: Connection, ref: str) -> Entry:
     AmbiguousError
         If several identities begin so.
     """
-    identity = naming.product_key(connection, ref)
-    rows = connection.execute(_rows().where(_product.c.identity == identity)).all()
-    if not rows:
+    found = of_identity(connection, naming.product_key(connection, ref))
+    if found is None:
         raise RegistryError("this is no product", where=ref, do="give a product: calibrant registry ls")
-    return _entries(connection, rows)[0]
+    return found
+
+
+def of_identity(connection: Connection, identity: str) -> Entry | None:
+    """The product of an identity; None if there is none."""
+    rows = connection.execute(_rows().where(_product.c.identity == identity)).all()
+    return _entries(connection, rows)[0] if rows else None
 
 
 def products(

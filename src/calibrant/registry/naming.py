@@ -110,7 +110,7 @@ def _file(connection: Connection, ref: str, name: str) -> str:
         raise RegistryError(
             "the registry does not know this file",
             where=ref,
-            do=f"give one of {name}s that it knows, or add it",
+            do="record it first: calibrant registry add for a product, ingest for a raw file",
         )
     last = connection.execute(
         select(schema.place.c.hash)
@@ -128,11 +128,20 @@ def _file(connection: Connection, ref: str, name: str) -> str:
 
 
 def _identity_in(path: Path) -> str | None:
-    """The identity that a file of ours says it has; None if it says none."""
-    from calibrant.files.fits import inspect
+    """The identity of the product in a file of other bytes than those that are known; None if it holds none.
+
+    Raises
+    ------
+    FileError
+        If it was changed since it was written.
+    """
+    from calibrant.files import fits
+    from calibrant.product import Product
 
     try:
-        value = inspect(path).hdus[0].header.get("IDENTITY")
+        if fits.inspect(path).hdus[0].header.get("CALFORM") != "product":
+            return None
     except FileError:
         return None
-    return None if value is None else str(value)
+    found = fits.read(path)
+    return found.identity if isinstance(found, Product) else None

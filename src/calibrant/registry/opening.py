@@ -278,14 +278,16 @@ def _first(name: str, paths: Sequence[str], read: Callable[[str], Found]) -> Fou
         try:
             return read(path)
         except FileError as error:
+            error.do = None  # what is to be done is said once
             reasons.append((path, str(error)))
+    do = "put it back, or record where it is now: calibrant registry add (products), ingest (raw files)"
     if not paths:
-        raise RegistryError(f"{name} has no known place", do="find its file and ingest or certify it again")
+        raise RegistryError(f"{name} has no known place", do=do)
     told = "; ".join(
         reason.rstrip(".") if path in reason else f"{path}: {reason.rstrip('.')}" for path, reason in reasons
     )
     lost = not any(Path(path).exists() for path, _ in reasons)
     raise RegistryError(
         f"{name} is {'lost' if lost else 'not as it was recorded'}: {told}",
-        do="copy it back, or record the place where it is now",
+        do=do,
     )

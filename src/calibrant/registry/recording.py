@@ -53,6 +53,11 @@ class Recording:
         with self._database.read() as connection:
             return listing.find(connection, os.fspath(ref))
 
+    def known(self, identity: str) -> Entry | None:
+        """What is known of the product of an identity; None if nothing is."""
+        with self._database.read() as connection:
+            return listing.of_identity(connection, identity)
+
     def ingest(
         self,
         exposures: Iterable[Exposure],
@@ -216,8 +221,8 @@ class Recording:
         OverlapError
             If another certification overlaps and `replace` is not given.
         """
+        identity = self.entry(ref).identity  # before the lock is taken: a file is hashed for it
         with self._writing() as writing:
-            identity = listing.find(writing.connection, os.fspath(ref)).identity
             notes = events.certify(
                 writing, identity, begin, end, tag, replace=replace, force=force, who=self._author()
             )
@@ -243,8 +248,9 @@ class Recording:
         RegistryError
             If it is unknown, or was withdrawn before.
         """
+        with self._database.read() as connection:
+            key = naming.key_of(connection, os.fspath(ref))
         with self._writing() as writing:
-            key = naming.key_of(writing.connection, os.fspath(ref))
             events.withdraw(writing, key, why, self._author())
             return tuple(sorted(lineage.descendants(writing.connection, [key])))
 
