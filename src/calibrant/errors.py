@@ -21,7 +21,7 @@
     │       └── OverlapError         a certification that would overlap another one
     └── WorkError                    the work itself failed (exit code 1)
         ├── WriteError               nothing was written: full disk, no permission
-    └── DatabaseError            the database failed: connection lost, damaged file
+        └── DatabaseError            the database failed: connection lost, damaged file
 """
 
 from __future__ import annotations

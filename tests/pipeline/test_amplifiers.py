@@ -1,4 +1,4 @@
-"""Amplifiers of different gain: after the flat they are alike, and the gain does not bring their steps back."""
+"""Amplifiers of different gain: after the flat they are alike, and the gain brings no steps back."""
 
 from __future__ import annotations
 

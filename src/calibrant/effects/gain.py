@@ -152,7 +152,7 @@ def plane_of(product: Product) -> NDArray[np.float32] | None:
 def even_gain(product: Product) -> float:
     """The one gain after a flat that was measured in adu, e-/adu: the harmonic mean of the amplifiers.
 
-    Such a flat holds 1/gain of each amplifier over the mean of 1/gain; dividing by it leaves adu of that mean.
+    Such a flat holds 1/gain of each amplifier over the mean of 1/gain; after it, adu are those of that mean.
     Amplifiers whose gain is not a number do not count.
     """
     values = [quantity.value for quantity in product if quantity.name == "gain"]
