@@ -307,13 +307,15 @@ def _why(node: Node) -> str:
 
 def products(terminal: Terminal, entries: Sequence[Entry], about: Mapping[str, Any]) -> None:
     """Products as a table, then tags and frozen states."""
-    rows = [_row(entry) for entry in entries]
+    shared = _shared(entries)
+    rows = [_row(entry, shared) for entry in entries]
     names = {entry.instrument for entry in entries}
     if rows:
         terminal.table(rows, [name for name in rows[0] if name != "instrument" or len(names) > 1])
     more = f" of {about['total']} (--limit 0 lists all)" if about["total"] > len(entries) else ""
     of = f" of {names.pop()}" if len(names) == 1 else ""
-    typer.echo(f"{len(entries)}{more} products{of}")
+    alike = f" (all: {keys_text(shared)})" if shared else ""
+    typer.echo(f"{len(entries)}{more} products{of}{alike}")
     tags = [f"{tag} then {', '.join(then)}" if then else tag for tag, then in about["tags"].items()]
     if tags:
         typer.echo(f"tags: {'; '.join(tags)}")
@@ -322,17 +324,29 @@ def products(terminal: Terminal, entries: Sequence[Entry], about: Mapping[str, A
         typer.echo(f"frozen: {frozen}")
 
 
-def _row(entry: Entry) -> dict[str, Any]:
-    instrument = entry.instrument
+def _shared(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Keys that all of several products share: said once."""
+    if len(entries) < 2:
+        return {}
+    first, *others = (entry.keys for entry in entries)
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in keys and keys[name] == value for keys in others)
+    }
+
+
+def _row(entry: Entry, shared: Mapping[str, Any]) -> dict[str, Any]:
     valid = [f"{tag}: {_span(begin, end)}" for tag, begin, end in entry.validity]
     verified = {None: "", True: ", verified", False: ", failed"}[entry.verified]
+    tainted = ", tainted" if entry.tainted else ""
     return {
         "product": short(entry.identity),
         "kind": entry.kind,
-        "instrument": instrument,
-        "for": keys_text(entry.keys),
+        "instrument": entry.instrument,
+        "for": keys_text({name: value for name, value in entry.keys.items() if name not in shared}) or None,
         "epoch": (time(entry.epoch) or "-")[:10],
-        "state": f"{entry.state}{verified}{', tainted' if entry.tainted else ''}",
+        "state": entry.state + ("" if entry.state == "withdrawn" else verified + tainted),
         "valid": ", ".join(valid) or None,
     }
 
