@@ -99,7 +99,7 @@ def frames(reduction: Reduction, hashes: HashCache) -> Iterator[CalibratedFile]:
     known = {entry["identity"] for entry in (*reduction.summary.masters, *reduction.summary.stock)}
     raw = {name: target.exposure for name, target in reduction.named()}
     for entry in reduction.summary.frames:
-        path = Path(reduction.summary.out, entry["file"]).resolve()
+        path = Path(reduction.summary.out, entry["file"]).absolute()
         frame = read(path)
         assert isinstance(frame, Frame)
         used = {step.product: step.effect for step in frame.history if step.product in known}
