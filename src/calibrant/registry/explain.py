@@ -12,7 +12,7 @@ from calibrant.registry import places, rows, select
 from calibrant.registry.asking import Asked, Question, understood
 from calibrant.registry.memory import Memory
 from calibrant.registry.questions import agreeing, left
-from calibrant.registry.records import Candidate, Choice, Explanation, Line, Refusal
+from calibrant.registry.records import Candidate, Explanation, Line, Refusal
 
 LINES = 20
 """Nearest misses that are named; the others are counted."""
@@ -73,7 +73,7 @@ def explain(connection: Connection, question: Question, memory: Memory) -> Expla
         chosen=chosen,
         problem="" if judgement.problem is None else str(judgement.problem),
         lines=tuple(lines),
-        rest=_rest(counts, misses, asked.ask.drafts, chosen),
+        rest=_rest(counts, misses, judgement),
         total=sum(counts.values()),
         notes=asked.notes if chosen is None else chosen.notes,
     )
@@ -84,25 +84,24 @@ def _line(candidate: Candidate, refusal: Refusal | None, asked: Asked) -> Line:
 
 
 def _rest(
-    counts: Mapping[int, int],
-    misses: Sequence[tuple[int, Candidate, Refusal]],
-    drafts: bool,
-    chosen: Choice | None,
+    counts: Mapping[int, int], misses: Sequence[select.Miss], judgement: select.Judgement
 ) -> dict[str, int]:
     """Refusals that are not shown, by rule.
 
     Those of single candidates are counted by the database, and what is shown is taken off. Those that compare
-    candidates are all in `misses`; of drafts that were asked for, the nearest are.
+    candidates are in `misses`; only of drafts that were asked for, those far away in time are not.
     """
     rest: Counter[str] = Counter({rule: counts.get(stage, 0) for stage, rule in _RULES.items()})
     compared = len(select.REFUSING)
-    rest["draft"] -= chosen is not None and chosen.candidate.state == "draft"
-    for place, (passed, candidate, refusal) in enumerate(misses):
+    for place, (passed, _, refusal) in enumerate(misses):
         if passed < compared:
             rest[refusal.rule] -= place < LINES
         else:
             rest[refusal.rule] += place >= LINES
-            rest["draft"] -= drafts and candidate.state == "draft"
+    certified = any(one.state == "certified" for one in judgement.left)
+    farther = "draft" if certified else "epoch" if judgement.tie is None else judgement.tie.rule
+    judged = len(judgement.left) + sum(passed >= compared for passed, _, _ in judgement.misses)
+    rest[farther] += counts.get(rows.LEFT, 0) - judged
     return {rule: number for rule, number in rest.items() if number > 0}
 
 

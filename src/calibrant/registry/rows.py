@@ -123,7 +123,7 @@ def misses(
     ids: list[int] = []
     timeless = ask.mid is None
     if settings:
-        for stage, number, product in connection.execute(_stages(asked.now, timeless), values):
+        for stage, number, product in connection.execute(_stages(asked.now, timeless, ask.drafts), values):
             if product is None:
                 counts[stage] = number
             else:
@@ -338,7 +338,7 @@ def _drafts(timeless: bool) -> Select[Any]:
 
 
 @cache
-def _stages(now: bool, timeless: bool) -> Select[Any]:
+def _stages(now: bool, timeless: bool, drafts: bool) -> Select[Any]:
     """Products of the settings: counted by stage, and those of the highest stages."""
     living, certificate = _living(now, outer=True), _event.alias("certificate")
     certified = exists().where(
@@ -346,7 +346,7 @@ def _stages(now: bool, timeless: bool) -> Select[Any]:
         certificate.c.kind == "certified",
         certificate.c.revision <= _UPTO,
     )
-    unliving = case((_is_withdrawn(), WITHDRAWN), (certified, SUPERSEDED), else_=DRAFT)
+    unliving = case((_is_withdrawn(), WITHDRAWN), (certified, SUPERSEDED), else_=LEFT if drafts else DRAFT)
     stage = case(
         (living.revision.is_(None), unliving),
         (living.tag.not_in(_TAGS), TAG),
@@ -364,7 +364,10 @@ def _stages(now: bool, timeless: bool) -> Select[Any]:
     first = (
         select(each.c.stage, literal(0).label("number"), each.c.id)
         .order_by(
-            each.c.stage.desc(), each.c.epoch.is_(None), *(() if timeless else (near,)), each.c.identity
+            case((each.c.stage == DRAFT, SUPERSEDED), else_=each.c.stage).desc(),  # one rule refuses both
+            each.c.epoch.is_(None),
+            *(() if timeless else (near,)),
+            each.c.identity,
         )
         .limit(bindparam("limit"))
         .subquery()

@@ -344,7 +344,7 @@ def _unstated(left: Sequence[Candidate], ask: Ask) -> Open | None:
     known = sorted({value(one) for one in values[key] if one is not None})
     or_none = " (or none)" if None in values[key] else ""
     return Refusal("keys", f"the question does not say which {key}"), AmbiguousError(
-        f"{len(left)} products of kind {ask.kind} fit {ask.label or 'the question'} "
+        f"several products of kind {ask.kind} fit {ask.label or 'the question'} "
         f"and differ in {key}: {', '.join(known[:8])}{or_none}",
         do=f"say which {key}, for example {key}={known[0]}",
     )
@@ -363,7 +363,7 @@ def _timeless(left: Sequence[Candidate], ask: Ask) -> Open | None:
         return None
     one, other = sorted(left, key=lambda found: found.identity)[:2]
     return Refusal("validity", "the question names no time"), AmbiguousError(
-        f"{len(left)} products of kind {ask.kind} fit {ask.label or 'the question'}, which names no time: "
+        f"several products of kind {ask.kind} fit {ask.label or 'the question'}, which names no time: "
         f"{short(one)} ({span(one)}) and {short(other)} ({span(other)})" + (", ..." if len(left) > 2 else ""),
         do="say the time, or the exposure",
     )
@@ -376,7 +376,7 @@ def _tie(left: Sequence[Candidate], ask: Ask) -> Open | None:
     far = distance(one, ask)
     how = "of unknown epoch" if far is None else f"each {duration(far)} away"
     return Refusal("epoch", "as near in time as another: nothing decides"), AmbiguousError(
-        f"{len(left)} products of kind {ask.kind} fit {ask.label or 'the question'} equally well: "
+        f"several products of kind {ask.kind} fit {ask.label or 'the question'} equally well: "
         f"{_with_tag(one)} and {_with_tag(other)}, {how}",
         do="withdraw one of them, or name the tag to search",
     )
