@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -147,14 +148,13 @@ def understood(
     if exposure is not None:
         instrument, detector = instrument or exposure.instrument, detector or exposure.detector
     elif question.exposure is not None:
-        known = memory.detectors(question.kind, instrument) if instrument else ()
         found = subject.find(
             connection,
             question.exposure,
             instrument=instrument,
             detector=detector,
             time=time,
-            detectors=known,
+            detectors=partial(memory.detectors, question.kind),
             revision=revision,
         )
         exposure, instrument, detector = found.exposure, found.instrument, found.detector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ _FRAMES = (
     .where(schema.frame.c.exposure == bindparam("exposure"), schema.frame.c.revision <= bindparam("revision"))
     .order_by(schema.frame.c.revision.desc(), schema.frame.c.id.desc())
 )
+Detectors = Callable[[str], Sequence[str]]
+
 NEAR = 5000
 """Identifiers looked at for the nearest spelling."""
 
@@ -69,7 +71,7 @@ def find(
     instrument: str | None = None,
     detector: str | None = None,
     time: int | None = None,
-    detectors: Sequence[str] = (),
+    detectors: Detectors | None = None,
     revision: int | None = None,
 ) -> Subject:
     """The exposure of that identifier.
@@ -81,8 +83,8 @@ def find(
     instrument, detector : str, optional
     time : int, optional
         Microseconds UTC; only exposures that last at that time count.
-    detectors : sequence of str
-        Those that come into question, where the detector is not said.
+    detectors : callable, optional
+        Instrument -> those detectors that come into question, where none is said.
     revision : int, optional
         Exposures that were known then go before others.
 
@@ -120,15 +122,16 @@ def _narrowed(
     rows: list[Row[Any]],
     name: str,
     time: int | None,
-    detectors: Sequence[str],
+    detectors: Detectors | None,
     revision: int | None,
 ) -> list[Row[Any]]:
     """The only row that is meant; rules that would leave none are passed over."""
     if time is not None:
         rows = [row for row in rows if lasts(exposure_of(row.facts), time)] or rows
     _one(rows, name, "instrument", "two instruments with the same detector number")
-    if detectors:
-        rows = [row for row in rows if row.detector in detectors] or rows
+    if detectors is not None:
+        known = detectors(rows[0].instrument)
+        rows = [row for row in rows if row.detector in known] or rows
     _one(rows, name, "detector", "an exposure of several detectors")
     if len(rows) > 1 and revision is not None:
         rows = [row for row in rows if row.revision <= revision] or rows
