@@ -22,16 +22,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from calibrant.registry.database import Database
-from calibrant.registry.ingest import ingest
-from calibrant.registry.store import Registry
 
 from calibrant import instrument
 from calibrant.exposures import Exposures
 from calibrant.files.fits import write_raw
 from calibrant.frame import Exposure, iso_time
 from calibrant.registry import events
+from calibrant.registry.database import Database
+from calibrant.registry.ingest import ingest
 from calibrant.registry.records import Draft
+from calibrant.registry.store import Registry
 
 HERE = Path(__file__).resolve().parent
 PLACE = HERE.parent / ".bench" / "butler"
