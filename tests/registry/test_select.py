@@ -206,6 +206,43 @@ def test_an_exposure_across_a_boundary_is_told():
     assert choose([old, new], ask(NOON - 1000)).notes == ()  # it ends there
 
 
+def test_the_worked_example_of_the_docs():
+    """The table of docs/registry-rule.md, and what is said below it."""
+    taken = 1_734_238_800_000_000  # 2024-12-15T05:00:00Z
+    edge = 1_734_004_800_000_000  # 2024-12-12T12:00:00Z
+    keys = {"filter": "r", "gain_setting": "2"}
+    always, since = {"begin": None, "end": None}, {"begin": edge, "end": None}
+    table = {
+        "A": flat("A", keys={**keys, "filter": "g"}, tag="DP1", priority=1, **always),
+        "B": flat("B", keys=keys, state="withdrawn", why="light leak"),
+        "C": draft("C", keys=keys),
+        "D": flat("D", keys=keys, tag="lab", priority=-1, **always),
+        "E": flat("E", keys=keys, tag="DP1", priority=1, begin=NOON, end=edge),
+        "F": flat("F", keys=keys, tag="DP1", priority=1, **since),
+        "G": flat("G", keys={"filter": "r"}, tag="mine", **since),
+        "H": flat("H", keys=keys, tag="mine", **since),
+    }
+    names = NAMES | {"gain_setting"}
+    question = ask(taken + 15_000_000, keys, names=names)
+    assert chosen(table.values(), question) == "H"
+    rules = {one.identity[-1]: why.rule for _, one, why in judge(table.values(), question).misses}
+    assert "".join(rules) == "GFEDCBA"  # fewest rules away first
+    assert [rules[name] for name in "ABCDEFG"] == [
+        "keys", "withdrawn", "draft", "tag", "validity", "priority", "specific",
+    ]  # fmt: skip
+    with pytest.raises(AmbiguousError, match="differ in gain_setting"):
+        choose(table.values(), ask(taken + 15_000_000, {"filter": "r"}, names=names))
+    gone = dict(table)
+    for name, then in (("H", "G"), ("G", "F")):
+        gone[name] = replace(table[name], state="withdrawn")
+        assert chosen(gone.values(), question) == then
+    gone["F"] = replace(table["F"], state="withdrawn")
+    with pytest.raises(
+        NoMatchError, match=r"2\.7 d before the exposure.*`--level 2`\) would accept sha256:E"
+    ):
+        choose(gone.values(), question)
+
+
 def test_words():
     assert [duration(n) for n in (0, 5, 2000, 1_500_000, 90_000_000, DAY // 2, 3 * DAY + DAY // 5)] == [
         "0 s", "5 us", "2.0 ms", "1.5 s", "1.5 min", "12.0 h", "3.2 d",

@@ -211,7 +211,7 @@ def _label(
     question: Question, exposure: Exposure | None, detector: str, stated: Mapping[str, Any], mid: int | None
 ) -> str:
     parts = []
-    name = question.exposure if exposure is None else exposure.identifier or exposure.path
+    name = question.exposure or (exposure and (exposure.identifier or exposure.path))
     if name is not None:
         parts.append(f"exposure {name}")
     elif mid is not None:

@@ -365,8 +365,7 @@ def _stages(now: bool, timeless: bool, drafts: bool) -> Select[Any]:
         select(each.c.stage, literal(0).label("number"), each.c.id)
         .order_by(
             case((each.c.stage == DRAFT, SUPERSEDED), else_=each.c.stage).desc(),  # one rule refuses both
-            each.c.epoch.is_(None),
-            *(() if timeless else (near,)),
+            *(() if timeless else (each.c.epoch.is_(None), near)),
             each.c.identity,
         )
         .limit(bindparam("limit"))
