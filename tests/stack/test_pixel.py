@@ -9,7 +9,7 @@ import pytest
 
 from calibrant.errors import OptionError, ShapeError, UnitError
 from calibrant.frame import DQ, NO_DATA, Applied, Exposure, Frame
-from calibrant.stack.pixel import PixelStep, apply_steps, bands
+from calibrant.stack.pixel import Curve, PixelStep, apply_steps, bands
 from calibrant.stack.run import Threads
 
 
@@ -150,6 +150,51 @@ def test_one_step_twice_is_two_steps():
     step = PixelStep("add", offset=-10.0, saturation=15.0)
     out = apply_steps(Frame(np.array([[1.0, 7.0]])), [step, step])
     assert (out.data == [[21, 27]]).all() and (out.dq == [[0, DQ.SATURATED]]).all()
+
+
+def curve(**changes):
+    one = np.ones(2, np.float32)
+    values = {"table": np.ones((2, 3), np.float32), "start": 0 * one, "spacing": one, "low": one, "high": one}
+    return Curve(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"table": np.ones((2, 1), np.float32)}, ShapeError),
+        ({"low": np.ones(3, np.float32)}, ShapeError),
+        ({"spacing": np.zeros(2, np.float32)}, OptionError),
+        ({"start": np.full(2, np.nan, np.float32)}, OptionError),
+        ({"index": np.full((2, 2), 2, np.uint8)}, OptionError),
+        ({"index": -1}, OptionError),
+        ({"index": np.zeros((2, 2))}, OptionError),
+    ],
+)
+def test_curves_without_meaning_are_refused(changes, error):
+    with pytest.raises(error):
+        curve(**changes)
+
+
+def test_a_curve_of_another_size_is_named():
+    step = PixelStep("linearity", curve=curve(index=np.zeros((3, 5), np.uint8)))
+    with pytest.raises(ShapeError, match="curve of step 'linearity'"):
+        apply_steps(Frame(np.zeros((3, 4))), [step])
+
+
+def test_a_curve_is_held_outside_its_nodes():
+    """Beyond the last node the end value is added, and the value is flagged beyond its limits."""
+    bent = Curve(
+        table=np.array([[0.0, 10.0, 40.0]], np.float32),
+        start=np.zeros(1, np.float32),
+        spacing=np.full(1, 100.0, np.float32),
+        low=np.zeros(1, np.float32),
+        high=np.full(1, 150.0, np.float32),
+    )
+    values = np.array([[-50.0, 0.0, 50.0, 150.0, 200.0, 900.0]])
+    out = apply_steps(Frame(values, variance=np.ones((1, 6))), [PixelStep("linearity", curve=bent)])
+    assert (out.data == [[-50, 0, 55, 175, 240, 940]]).all()
+    np.testing.assert_allclose(out.variance, [[1, 1.21, 1.21, 1.69, 1.69, 1]], rtol=1e-6)
+    assert ((out.dq == DQ.NONLINEAR) == [[True, False, False, False, True, True]]).all()
 
 
 def test_saturation_is_flagged_at_the_limit():

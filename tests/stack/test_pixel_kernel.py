@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from calibrant.frame import DQ, NO_DATA, Frame
 from calibrant.stack import pixel_kernels
-from calibrant.stack.pixel import PixelStep, apply_steps
+from calibrant.stack.pixel import Curve, PixelStep, apply_steps
 from calibrant.stack.source import Encoding, decode
 
 ENCODINGS = {
@@ -90,6 +90,10 @@ def one_step(step, data, variance, systematic, dq):
     shape = data.shape
     if step.saturation is not None:
         dq[data >= step.saturation] |= np.uint32(DQ.SATURATED)
+    if step.curve is not None:
+        data, stretch = curved(step.curve, data, dq)
+        variance = None if variance is None else variance * stretch**2
+        systematic = None if systematic is None else systematic * stretch**2
     if step.offset is not None:
         data = data - full(step.offset, shape) * step.offset_factor
     if step.offset_variance is not None:
@@ -114,6 +118,24 @@ def one_step(step, data, variance, systematic, dq):
     if step.dq is not None:
         dq |= np.broadcast_to(step.dq, shape).astype(np.uint32)
     return data, variance, systematic
+
+
+def curved(curve, data, dq):
+    """Data with the curves added, and 1 + slope; `dq` is changed in place."""
+    index = np.broadcast_to(curve.index, data.shape)
+    total, stretch = data.copy(), np.ones(data.shape)
+    for number, table in enumerate(curve.table.astype(np.float64)):
+        own = index == number
+        nodes = curve.start[number] + curve.spacing[number] * np.arange(table.size)
+        x = data[own]
+        total[own] = x + np.where(np.isnan(x), np.nan, np.interp(x, nodes, table))
+        place = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, table.size - 2)
+        slope = np.diff(table)[place] / curve.spacing[number]
+        stretch[own] = 1 + np.where((x >= nodes[0]) & (x <= nodes[-1]), slope, 0.0)
+        dq[own] |= np.where((x < curve.low[number]) | (x > curve.high[number]), curve.flag, 0).astype(
+            np.uint32
+        )
+    return total, stretch
 
 
 def stored_numbers(rng, encoding, shape):
@@ -216,6 +238,59 @@ def test_python_form_is_the_specification(encoding, monkeypatch):
     with np.errstate(all="ignore"):
         for seed in range(5):
             frame, steps, expected = random_case(seed, encoding, 3)
+            agree(apply_steps(frame, steps), expected)
+
+
+def random_curve(rng, shape, index):
+    """Powers of two, so that float32 finds the same place between the same nodes."""
+    amps, nodes = 3, int(rng.integers(2, 12))
+    low = rng.integers(-4000, 0, amps).astype(np.float32)
+    return Curve(
+        table=rng.integers(-40, 40, (amps, nodes)).astype(np.float32),
+        start=rng.integers(-2000, 2000, amps).astype(np.float32),
+        spacing=(2.0 ** rng.integers(4, 9, amps)).astype(np.float32),
+        low=np.where(rng.random(amps) < 0.3, np.nan, low).astype(np.float32),
+        high=rng.integers(0, 4000, amps).astype(np.float32),
+        index=index,
+        flag=DQ(rng.choice([DQ.NONLINEAR, DQ.SATURATED])),
+    )
+
+
+def curve_case(seed):
+    """A frame, steps with curves before and after noise, and what the specification makes of it."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 6)), int(rng.integers(1, 40)))
+    forms = [shape, (1, shape[1]), (shape[0], 1), ()]
+    steps = []
+    for number in range(2):
+        form = forms[rng.integers(4)]
+        index = 2 if form == () else rng.integers(0, 3, form).astype(np.uint8)
+        noise = 3.0 if rng.random() < 0.5 else None
+        own = 2.0 if rng.random() < 0.5 else None
+        curve = random_curve(rng, shape, index)
+        steps.append(
+            PixelStep(f"curve {number}", curve=curve, offset=1.0, offset_variance=own, read_noise=noise)
+        )
+    raw = stored_numbers(rng, ENCODINGS["f4"], shape)
+    start = {"variance": rng.integers(1, 50, shape).astype(np.float32)} if rng.random() < 0.5 else {}
+    frame = Frame(Stored(raw, ENCODINGS["f4"]), **start)
+    return frame, steps, reference(raw, ENCODINGS["f4"], steps, **start)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_curves_are_the_specification(seed):
+    frame, steps, expected = curve_case(seed)
+    agree(apply_steps(frame, steps), expected)
+
+
+def test_curves_in_python(monkeypatch):
+    for name, kernel in vars(pixel_kernels).copy().items():
+        if hasattr(kernel, "py_func"):
+            monkeypatch.setattr(pixel_kernels, name, kernel.py_func)
+    with np.errstate(all="ignore"):
+        for seed in range(20):
+            frame, steps, expected = curve_case(seed)
             agree(apply_steps(frame, steps), expected)
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from calibrant.errors import OptionError, ShapeError
 from calibrant.frame import Applied, Frame, Lazy, Plane
-from calibrant.stack.pixel_step import PixelStep
+from calibrant.stack.pixel_step import Curve, PixelStep
 from calibrant.stack.source import ArraySource, Encoding, Source
 
-__all__ = ["PixelStep", "PreparedSource", "apply_steps"]
+__all__ = ["Curve", "PixelStep", "PreparedSource", "apply_steps"]
 
 if TYPE_CHECKING:
     from calibrant.stack.pixel_program import Band, Program

@@ -8,7 +8,8 @@ Why it looks as it does:
 
 * Planes and raw bytes come as read-only arrays: a plane may be a read-only map, and one type means one
   compile.
-* Flags travel in the same tuple as float32 views of their uint32 bits; nothing computes with them as floats.
+* Flags travel in the same tuple as float32 views of their uint32 bits, amplifier numbers of curves as views
+  of four uint8; nothing computes with them as floats.
 * Every loop runs over contiguous rows with selects in place of branches, so that it becomes vector code. No
   `fastmath`: NaN carries meaning.
 """
@@ -30,7 +31,10 @@ BLOCK = 16384
 # Operation codes.
 START, CHECK, ADD, NOISE, FIRST_NOISE, DIVIDE, DIVIDE_SYSTEMATIC, SCALE, SCALE_VARIANCE = range(9)
 SCALE_SYSTEMATIC, FLAG, SET_VARIANCE, SET_SYSTEMATIC, ADD_SYSTEMATIC = range(9, 14)
-FINISH_VARIANCE, FINISH_SYSTEMATIC = range(14, 16)
+FINISH_VARIANCE, FINISH_SYSTEMATIC, CURVE, CURVE_VARIANCE, CURVE_SYSTEMATIC = range(14, 19)
+
+CURVE_HEAD = 4
+"""Numbers before the table of each amplifier in a row of curves: start, 1/spacing, low, high."""
 
 # Codes of the raw numbers.
 KEEP, I2, U2, I4, F4 = range(5)
@@ -183,6 +187,52 @@ def _flag(plane: Any, dq: Any) -> None:
 
 
 @_jit
+def _run_end(index: Any, k: Any, stop: Any) -> Any:
+    """Where the pixels of one amplifier end: inside such a run the loops have constants, and gather fast."""
+    here = index[k]
+    while k < stop and index[k] == here:
+        k += 1
+    return k
+
+
+@_jit
+def _curve(index: Any, curves: Any, width: Any, bits: Any, data: Any, dq: Any) -> None:
+    """Add each amplifier's table at the values, linear in between, the end values outside."""
+    amplifier = index.view(np.uint8)
+    begin = 0
+    while begin < data.shape[0]:
+        end = _run_end(amplifier, begin, data.shape[0])
+        own = curves[int(amplifier[begin]) * width : (int(amplifier[begin]) + 1) * width]
+        start, inverse, low, high = own[0], own[1], own[2], own[3]
+        table = own[CURVE_HEAD:]
+        last = np.float32(table.shape[0] - 1)
+        for k in range(begin, end):
+            x = data[k]
+            u = (x - start) * inverse
+            u = u if u > np.float32(0) else np.float32(0)  # NaN too: an index must be a number
+            u = u if u < last else last
+            i = min(np.int32(u), np.int32(table.shape[0] - 2))
+            v = table[i]
+            data[k] = x + (v + (u - np.float32(i)) * (table[i + 1] - v))
+            dq[k] |= bits if (x < low) | (x > high) else np.uint32(0)
+        begin = end
+
+
+@_jit
+def _curve_errors(index: Any, curves: Any, width: Any, data: Any, other: Any) -> None:
+    """An error plane times (1 + slope)^2, before the data take the curve."""
+    amplifier = index.view(np.uint8)
+    for k in range(data.shape[0]):
+        own = curves[int(amplifier[k]) * width : (int(amplifier[k]) + 1) * width]
+        table = own[CURVE_HEAD:]
+        u = (data[k] - own[0]) * own[1]
+        if u >= np.float32(0) and u <= np.float32(table.shape[0] - 1):
+            i = min(np.int32(u), np.int32(table.shape[0] - 2))
+            stretch = np.float32(1) + (table[i + 1] - table[i]) * own[1]
+            other[k] *= stretch * stretch
+
+
+@_jit
 def _operand(plane: Any, row: Any, scratch: Any) -> Any:
     """A row of a plane: (rows, cols), (1, cols) for every row, or (rows, 1) spread over the columns."""
     here = row if plane.shape[0] > 1 else 0
@@ -240,6 +290,12 @@ def _operate(
         _finish_errors(data, variance)
     elif code == FINISH_SYSTEMATIC:
         _finish_errors(data, systematic)
+    elif code == CURVE:
+        _curve(plane, second, int(c), bits, data, dq)
+    elif code == CURVE_VARIANCE:
+        _curve_errors(plane, second, int(c), data, variance)
+    elif code == CURVE_SYSTEMATIC:
+        _curve_errors(plane, second, int(c), data, systematic)
 
 
 @_joined

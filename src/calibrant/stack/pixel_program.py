@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from calibrant.errors import OptionError
 from calibrant.frame import DQ, NO_DATA
 from calibrant.stack import pixel_kernels as kernel
-from calibrant.stack.pixel_step import Operand, PixelStep
+from calibrant.stack.pixel_step import Curve, Operand, PixelStep
 from calibrant.stack.source import Encoding, decode
 
-_STEP_PLANES = 7  # the most that one step can need
+_STEP_PLANES = 9  # the most that one step can need
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +187,9 @@ class _Builder:
         bits: int = 0,
         dtype: type[np.generic] = np.float32,
     ) -> None:
-        where = (self._hold(plane, dtype), self._hold(second, dtype))
+        self._put(code, (self._hold(plane, dtype), self._hold(second, dtype)), c, bits)
+
+    def _put(self, code: int, where: tuple[int, int], c: float, bits: int = 0) -> None:
         self.ops.append((code, *where, int(bits)))
         self.consts.append(c)
 
@@ -220,12 +222,28 @@ class _Builder:
             self.divisions = []
             self.add(kernel.CHECK, c=step.saturation, bits=DQ.DO_NOT_USE)
         self.checked = False
+        if step.curve is not None:
+            self._curve(step.curve)
         self._offset(step)
         self._noise(step)
         self._divisor(step)
         self._scale(step.scale)
         if step.dq is not None:
             self.add(kernel.FLAG, step.dq, dtype=np.uint32)
+
+    def _curve(self, curve: Curve) -> None:
+        self.divisions, self.dirty = [], True
+        # Not by `_hold`: it would take another object for this one, once this one is gone.
+        index, packed = len(self.planes), _packed(curve)
+        self.planes += [_amplifiers(curve.index, self.shape), packed.reshape(1, -1)]
+        width = float(packed.shape[1])
+        for plane, code in (
+            (self.variance, kernel.CURVE_VARIANCE),
+            (self.systematic, kernel.CURVE_SYSTEMATIC),
+        ):
+            if plane.begun:
+                self._put(code, (index, index + 1), width)
+        self._put(kernel.CURVE, (index, index + 1), width, curve.flag)
 
     def _offset(self, step: PixelStep) -> None:
         if step.offset is not None:
@@ -301,6 +319,23 @@ def _plane(value: Any, shape: tuple[int, int], dtype: type[np.generic]) -> NDArr
     if plane.shape == (1, 1):
         plane = np.full((1, shape[1]), plane[0, 0], dtype)
     return _read_only(plane.view(np.float32))
+
+
+def _amplifiers(index: NDArray[np.uint8] | int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Amplifier numbers as a plane: four to a float32; at least two of these, since one would be spread."""
+    numbers = np.atleast_2d(np.asarray(index, np.uint8))
+    numbers = np.broadcast_to(numbers, (numbers.shape[0], shape[1]))
+    room = max(8, -(-shape[1] // 4) * 4)
+    if room > shape[1]:
+        numbers = np.pad(numbers, ((0, 0), (0, room - shape[1])), mode="edge")
+    return _read_only(np.require(numbers, np.uint8, ["C", "A"]).view(np.float32))
+
+
+def _packed(curve: Curve) -> NDArray[np.float32]:
+    """Curves as the kernel takes them, read-only: start, 1/spacing, low, high and the table, one row each."""
+    with np.errstate(divide="ignore"):
+        head = np.stack([curve.start, 1.0 / np.asarray(curve.spacing), curve.low, curve.high], axis=1)
+    return _read_only(np.hstack([head, curve.table]).astype(np.float32))
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -19,10 +19,78 @@ PLANE_NAMES = ("offset", "offset_variance", "divisor", "divisor_variance", "read
 
 
 @dataclass(frozen=True, eq=False)
+class Curve:
+    """A correction that depends on the value itself, for each amplifier: ``data += table(data)``.
+
+    The table is linear between its nodes and held constant outside them: what was not measured is not
+    extrapolated. Errors are propagated: ``variance *= (1 + slope)**2``, with slope 0 outside.
+
+    Parameters
+    ----------
+    table : ndarray
+        float32, (amplifiers, nodes), at least two nodes; in the unit of the data. Node k of amplifier a is
+        at ``start[a] + k * spacing[a]``.
+    start, spacing : ndarray
+        float32, (amplifiers,), in the unit of the data.
+    low, high : ndarray
+        float32, (amplifiers,): values below `low` or above `high` are flagged; NaN and infinity are no limit.
+    index : ndarray or int
+        Amplifier of each pixel: uint8, (rows, cols) or a shape that broadcasts to it; or one for all pixels.
+    flag : DQ
+        For values outside the limits.
+
+    Raises
+    ------
+    ShapeError
+        If the arrays do not belong together.
+    OptionError
+        If a spacing is not positive, or the index names an amplifier without a curve.
+    """
+
+    table: NDArray[np.float32]
+    start: NDArray[np.float32]
+    spacing: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    index: NDArray[np.uint8] | int = 0
+    flag: DQ = DQ.NONLINEAR
+
+    def __post_init__(self) -> None:
+        if self.table.ndim != 2 or self.table.shape[1] < 2:
+            raise ShapeError(
+                "a curve is a table of at least two nodes for each amplifier",
+                expected="(amplifiers, nodes)",
+                got=self.table.shape,
+            )
+        for name in ("start", "spacing", "low", "high"):
+            if np.shape(getattr(self, name)) != self.table.shape[:1]:
+                raise ShapeError(
+                    f"a curve has one {name} for each amplifier",
+                    expected=self.table.shape[:1],
+                    got=np.shape(getattr(self, name)),
+                )
+        if not (
+            np.isfinite(self.start).all() and np.isfinite(self.spacing).all() and (self.spacing > 0).all()
+        ):
+            raise OptionError("the nodes of a curve must ascend", expected="finite starts, spacings above 0")
+        if np.asarray(self.index).dtype.kind not in "iu":
+            raise OptionError(
+                "amplifiers are counted in integers", expected="uint8", got=np.asarray(self.index).dtype
+            )
+        if np.min(self.index) < 0 or np.max(self.index) >= min(len(self.table), 256):
+            raise OptionError(
+                "a pixel belongs to an amplifier that has no curve",
+                expected=f"0 to {min(len(self.table), 256) - 1}",
+                got=f"{np.min(self.index)} to {np.max(self.index)}",
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class PixelStep:
     """What one effect does to each pixel on its own, in this order.
 
     1. `saturation`: values that reach it are flagged SATURATED.
+       Then `curve`: data += table(data); variance and systematic *= (1 + slope)**2.
     2. `offset`: data -= offset * offset_factor; systematic += offset_variance * offset_factor**2.
     3. `read_noise`, `gain`: variance += read_noise**2 + max(data, 0) / gain.
     4. `divisor`: data /= divisor; variance /= divisor**2;
@@ -55,6 +123,8 @@ class PixelStep:
         Integer flags of `DQ`.
     saturation : float, optional
         In the unit of the data before the step.
+    curve : Curve, optional
+        In the unit of the data before the step.
     unit, requires_unit : str, optional
         Unit after the step (None: unchanged), and the unit that the data must have before it (None: any;
         steps with `read_noise` or `gain` always need ``adu``).
@@ -81,6 +151,7 @@ class PixelStep:
     gain: float | None = None
     dq: NDArray[Any] | None = None
     saturation: float | None = None
+    curve: Curve | None = None
     unit: str | None = None
     requires_unit: str | None = None
     divisor_flag: DQ = DQ.NO_FLAT_FIELD
@@ -127,8 +198,10 @@ class PixelStep:
         ShapeError
             Naming the image `name`, the effect and the plane.
         """
-        for field_name in PLANE_NAMES:
-            own = np.shape(getattr(self, field_name) if getattr(self, field_name) is not None else 0.0)
+        planes = {field_name: getattr(self, field_name) for field_name in PLANE_NAMES}
+        planes["curve"] = None if self.curve is None else self.curve.index
+        for field_name, plane in planes.items():
+            own = np.shape(0.0 if plane is None else plane)
             fits = len(own) <= 2 and all(a in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False))
             if not fits:
                 raise ShapeError(
