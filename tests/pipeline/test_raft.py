@@ -17,6 +17,7 @@ from calibrant.simulate.raft_plan import Counts
 
 CAMERA = load("comcam")
 DETECTORS = (0, 4)
+FIRST, SECOND = "2024-11-08", "2024-11-15"  # days of calibrations; the visit in r is of the first
 OFF = {"steps_options.cosmic_rays.enabled": "false"}
 
 
@@ -42,7 +43,9 @@ def whole(raft, tmp_path_factory):
     with Registry.create(folder / "calibrant.db") as registry:
         done = reduce(raft, out=folder / "out", instrument="comcam", changes=OFF, register=registry)
         for entry in done.summary.masters:
-            registry.certify(entry["identity"], force="a test")
+            first, second = (entry["name"].endswith(day) for day in (FIRST, SECOND))
+            begin, end = ("2024-11-12" if edge else None for edge in (second, first))
+            registry.certify(entry["identity"], begin, end, force="a test")
     return folder, done
 
 
@@ -60,16 +63,15 @@ def lame(raft, tmp_path):
 
 def test_each_detector_has_its_masters_and_its_files(whole):
     folder, done = whole
+    rest = {"bias": [""], "dark": [""], "flat": [f"_r_{FIRST}", f"_r_{SECOND}"], "defects": [f"_r_{FIRST}"]}
     assert {entry["name"] for entry in done.summary.masters} == {
-        f"{kind}_det{number}{'_r' if kind in ('flat', 'defects') else ''}"
-        for kind in ("bias", "dark", "flat", "defects")
-        for number in DETECTORS
+        f"{kind}_det{number}{words}" for kind, more in rest.items() for words in more for number in DETECTORS
     }
     found = {entry["name"]: entry["masters"]["flat"] for entry in done.summary.frames}
     assert len(found) == 2 == len(list((folder / "out" / "calibrated").iterdir()))
     assert {name.partition("-")[0]: flat for name, flat in found.items()} == {
-        "S00": "flat_det0_r",
-        "S11": "flat_det4_r",
+        "S00": f"flat_det0_r_{FIRST}",
+        "S11": f"flat_det4_r_{FIRST}",
     }
     defects = {
         e["keys"]["detector"]: e["keys"]["filter"] for e in done.summary.masters if e["kind"] == "defects"

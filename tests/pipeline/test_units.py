@@ -15,9 +15,9 @@ from calibrant.instrument import load as load_instrument
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.ledger import NAME, Ledger, recipe_key
 from calibrant.pipeline.matching import mismatch, nearest, stem
+from calibrant.pipeline.options import check_options
 from calibrant.pipeline.plan import listed, make_plan
 from calibrant.pipeline.summary import frame_entry, master_entry, plain
-from calibrant.pipeline.workshop import check_options
 from calibrant.product import Product, Quantity
 
 MINUTE = 60_000_000
@@ -79,7 +79,7 @@ def test_changes_by_dotted_names():
         ('schema = 1\nname = "x"\nsteps = ["bias", "bias"]', "the steps are out of order"),
         (
             'schema = 1\nname = "x"\nsteps = ["bias"]\n[measure.baes]\nx = 1',
-            "options for the unknown step 'baes'",
+            "unknown step measure.baes; did you mean 'bias'?",
         ),
         ('schema = 2\nname = "x"\nsteps = ["bias"]', "schema"),
         ('schema = 1\nsteps = ["bias"]', "name"),
@@ -105,7 +105,7 @@ def test_a_recipe_that_is_not_there(tmp_path):
 def test_options_that_no_effect_knows():
     with pytest.raises(ConfigError, match=r"measure.bias: unknown option 'methd'; did you mean 'method'\?"):
         check_options(recipes.load("ccd", {"measure.bias.methd": "mean"}))
-    with pytest.raises(ConfigError, match=r"steps_options.flat: unknown option 'x'; it has none but enabled"):
+    with pytest.raises(ConfigError, match=r"steps_options.flat: unknown option 'x'; it takes none"):
         check_options(recipes.load("ccd", {"steps_options.flat.x": "1"}))
 
 

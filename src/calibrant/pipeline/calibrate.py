@@ -65,9 +65,9 @@ def pixel_steps(
     if "defects" in products:
         yield defects.step(exposure, products["defects"])
     if known is not None and recipe.enabled("gain"):
-        divided = "flat" in exposure.applied or ("flat" in products and recipe.enabled("flat"))
+        flat_ = products.get("flat") if recipe.enabled("flat") else None
         # A flat in adu holds the ratios of the gains: with each amplifier's own, they would come back.
-        yield gain.step(exposure, known, even=divided)
+        yield gain.step(exposure, known, even="flat" in exposure.applied if flat_ is None else flat_)
 
 
 def _lacks(

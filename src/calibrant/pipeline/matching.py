@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from calibrant.exposures import Exposures
-from calibrant.frame import Exposure
+from calibrant.frame import MICROSECOND, Exposure, iso_time
 from calibrant.instrument import Instrument
+
+DAY = 86_400 * MICROSECOND
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +24,37 @@ class Group:
     keys : mapping
         The matching keys of the kind and their common value (the median, for keys with a tolerance).
     members : Exposures
+    when : str
+        The day of the epoch, where the setting has several.
     """
 
     kind: str
     keys: Mapping[str, Any]
     members: Exposures
+    when: str = ""
+
+    def settings(self, *keys: str) -> list[Group]:
+        """Cut further, by more keys."""
+        pieces = groups(self.members, self.kind, keys)
+        return [replace(self, keys={**self.keys, **one.keys}, members=one.members) for one in pieces]
+
+    def epochs(self, gap: float | None) -> list[Group]:
+        """Cut where no exposure began for more than `gap` days; those without a time go with the first."""
+        known = sorted((one.mid, i) for i, one in enumerate(self.members) if one.mid is not None)
+        cuts = [
+            place
+            for place, ((one, _), (other, _)) in enumerate(pairwise(known), 1)
+            if gap is not None and other - one > gap * DAY
+        ]
+        if not cuts:
+            return [self]
+        without = [i for i, one in enumerate(self.members) if one.mid is None]
+        found = []
+        for first, last in pairwise([0, *cuts, len(known)]):
+            indices = sorted([i for _, i in known[first:last]] + (without if first == 0 else []))
+            day = iso_time(known[first][0])[:10]
+            found.append(replace(self, members=self.members.take(indices), when=day))
+        return found
 
 
 def groups(exposures: Exposures, kind: str, keys: Sequence[str]) -> list[Group]:

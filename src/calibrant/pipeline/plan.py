@@ -21,7 +21,6 @@ from calibrant.pipeline.supply import Stock, Stocked, Supply
 
 ENOUGH = 3
 """Darks of exactly the right time that are worth more than a rate from all: fewer cannot reject a hit."""
-CALIBRATIONS = ("bias", "dark", "flat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +93,8 @@ class Plan:
         What is not there and would do good, but can be gone without: the bias of frames with an overscan.
     stock : tuple of Stocked
         Masters that are taken as they are, because the folder cannot make them.
+    notes : tuple of str
+        Sentences for the reader: calibrations of several epochs.
     """
 
     jobs: tuple[Job, ...]
@@ -101,6 +102,7 @@ class Plan:
     missing: tuple[Missing, ...]
     advised: tuple[Missing, ...] = ()
     stock: tuple[Stocked, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def job(self, name: str) -> Job:
         """The job of that name."""
@@ -162,6 +164,7 @@ def make_plan(
         tuple(planner.missing),
         tuple(planner.advised),
         tuple(planner.supply.taken.values()),
+        tuple(planner.notes),
     )
 
 
@@ -178,6 +181,7 @@ class _Planner:
         self.supply = Supply(stock, exposures)
         self.missing: list[Missing] = []
         self.advised: list[Missing] = []
+        self.notes: list[str] = []
 
     def groups(self, kind: str, extra: Iterable[str] = ()) -> list[Group]:
         """Exposures of a kind, by the matching keys of its masters; none if the recipe leaves it out."""
@@ -185,7 +189,18 @@ class _Planner:
             return []
         # A window or a mis-set camera must not spoil the master of the others.
         keys = (*self.instrument.match.get(kind, ()), *extra, "shape")
-        return groups(self.exposures.where(kind=kind), kind, keys)
+        settings = groups(self.exposures.where(kind=kind), kind, keys)
+        found = [epoch for group in settings for epoch in group.epochs(self.recipe.gap.get(kind))]
+        self._tell_epochs(kind, found)
+        return found
+
+    def _tell_epochs(self, kind: str, found: Sequence[Group]) -> None:
+        days = sorted({group.when for group in found if group.when})
+        if days:
+            self.notes.append(
+                f"{kind}: between {listed(days)} lie more than {self.recipe.gap[kind]:g} days without any: "
+                "each epoch has a master of its own, and a frame uses the nearest in time"
+            )
 
     def bias_jobs(self) -> list[Job]:
         """One master bias for each setting."""
@@ -201,10 +216,7 @@ class _Planner:
             if bias is not None:
                 rates.append((group, bias))
             else:
-                fixed.extend(
-                    Group("dark", {**group.keys, **piece.keys}, piece.members)
-                    for piece in groups(group.members, "dark", ("exptime",))
-                )
+                fixed.extend(group.settings("exptime"))
         jobs = [self._job(group, fixed) for group in fixed]
         for group, bias in rates:
             jobs.append(self._job(group, [group for group, _ in rates], {"bias": bias.name}))
@@ -213,10 +225,7 @@ class _Planner:
 
     def _exact_darks(self, group: Group, bias: Job | Stocked) -> list[Job]:
         """A rate of one exposure time alone, where frames of that time want it and it has enough darks."""
-        pieces = [
-            Group("dark", {**group.keys, **piece.keys}, piece.members)
-            for piece in groups(group.members, "dark", ("exptime",))
-        ]
+        pieces = group.settings("exptime")
         if len(pieces) < 2:
             return []
         lit = [*self.exposures.where(kind="flat"), *self._science()]
@@ -380,5 +389,6 @@ class _Planner:
     def _job(self, group: Group, siblings: Sequence[Group], uses: Mapping[str, str] | None = None) -> Job:
         times = [time for member in group.members if (time := member.get("exptime")) is not None]
         name = stem(group.kind, group.keys, [other.keys for other in siblings])
+        name = f"{name}_{group.when}" if group.when else name
         self.supply.reserved.add(name)
         return Job(name, group.kind, group.keys, group.members, uses or {}, max(times, default=0.0))

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -19,6 +19,8 @@ Step = Literal["overscan", "pedestal", "bias", "read_noise", "dark", "flat", "de
 ORDER: tuple[str, ...] = (
     "overscan", "pedestal", "bias", "read_noise", "dark", "flat", "defects", "gain", "cosmic_rays",
 )  # fmt: skip
+CALIBRATIONS = ("bias", "dark", "flat")
+"""Kinds of raw frames that masters are made of."""
 
 
 class _Model(BaseModel):
@@ -32,6 +34,9 @@ class Recipe(_Model):
     ----------
     steps : tuple of str
         Effects applied to a science frame, in order.
+    gap : mapping
+        Kind of calibration -> days, at least 1: where none was taken for longer, what came before and after
+        are different epochs, each with a master of its own. Kinds that are not named are never cut by time.
     minimum : mapping
         Kind -> number of frames below which the reader is warned.
     required : mapping
@@ -50,6 +55,7 @@ class Recipe(_Model):
     name: str
     title: str = ""
     steps: tuple[Step, ...]
+    gap: Mapping[str, Annotated[float, Field(ge=1)]] = Field(default_factory=dict)
     minimum: Mapping[str, int] = Field(default_factory=dict)
     required: Mapping[str, bool] = Field(default_factory=dict)
     measure: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
@@ -207,11 +213,18 @@ def _check_order(recipe: Recipe, where: str) -> None:
             expected=", ".join(step for step in ORDER if step in recipe.steps),
             got=", ".join(recipe.steps),
         )
-    for step in (*recipe.steps_options, *recipe.measure):
-        if step not in ORDER:
-            close = difflib.get_close_matches(step, ORDER, 1)
-            raise ConfigError(
-                f"options for the unknown step {step!r}",
-                where=where,
-                do=f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(ORDER)}",
-            )
+    _check_kinds(recipe, where)
+
+
+def _check_kinds(recipe: Recipe, where: str) -> None:
+    """Each table is about steps that there are."""
+    for table in ("steps_options", "measure", "gap", "minimum", "required"):
+        known = CALIBRATIONS if table == "gap" else ORDER
+        for kind in getattr(recipe, table):
+            if kind not in known:
+                close = difflib.get_close_matches(kind, known, 1)
+                raise ConfigError(
+                    f"unknown step {table}.{kind}",
+                    where=where,
+                    do=f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}",
+                )

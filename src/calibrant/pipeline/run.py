@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,12 +33,13 @@ from calibrant.pipeline.faults import without_faults
 from calibrant.pipeline.folders import CALIBRATED, HASHES, make_folders, names, remove_empty
 from calibrant.pipeline.judge import is_asked, judge
 from calibrant.pipeline.ledger import Ledger, recipe_key
+from calibrant.pipeline.options import check_options
 from calibrant.pipeline.plan import Plan, Target, listed, make_plan, sentences
 from calibrant.pipeline.recipe import Recipe
 from calibrant.pipeline.stock import Certified
 from calibrant.pipeline.summary import Summary, doubts, frame_entry, stock_entry
 from calibrant.pipeline.supply import Stock
-from calibrant.pipeline.workshop import Workshop, check_options
+from calibrant.pipeline.workshop import Workshop
 from calibrant.product import Product
 
 if TYPE_CHECKING:
@@ -238,11 +239,10 @@ class _Walk:
             self.plan.refuse_missing()
         self._make("flat")
         frames = self._frames()
-        for entry in self.workshop.entries.values():
-            self.warnings += [f"{entry['name']}: {note}" for note in entry["notes"]]
+        self.warnings += _notes(self.workshop.entries.values())
         for item in self.plan.stock:
             self.warnings += [item.sentence, *(f"{item.name}: {note}" for note in item.facts["notes"])]
-        self.warnings += _without_bias(self.plan)
+        self.warnings += [*self.plan.notes, *_without_bias(self.plan)]
         self.warnings = list(dict.fromkeys(self.warnings))
         if not any(one.kind in self.exposures.instrument.science for one in self.found):
             self.warnings.append(
@@ -339,6 +339,15 @@ class _Walk:
             note for note in level.provenance.notes if "no pixels that are surely unlit" in note
         ]
         return level
+
+
+def _notes(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What there is to say of masters, each sentence once."""
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        for note in entry["notes"]:
+            names.setdefault(note, []).append(entry["name"])
+    return [f"{listed(masters)}: {note}" for note, masters in names.items()]
 
 
 def _without_bias(plan: Plan) -> list[str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from calibrant.effects import bias, cosmic_rays, dark, defects, flat, overscan, pedestal
+from calibrant.effects import bias, dark, defects, flat, overscan, pedestal
 from calibrant.effects._pair_gain import pair_gain
 from calibrant.effects.common import versions
-from calibrant.errors import ConfigError, FileError
+from calibrant.errors import FileError
 from calibrant.exposures import Exposures
 from calibrant.files.fits import read, write
 from calibrant.files.hashing import HashCache, file_hash
@@ -32,41 +30,8 @@ MEASURE: Mapping[str, Callable[..., Any]] = {
     "flat": flat.measure,
     "defects": defects.measure,
 }
-APPLY: Mapping[str, Callable[..., Any]] = {
-    "overscan": overscan.apply,
-    "pedestal": pedestal.measure,
-    "cosmic_rays": cosmic_rays.apply,
-}
-GIVEN = {"exposures", "frame", "product", "products", "progress", "runner", "budget", "instrument"}
 FOLDER = "masters"
 HELD = 5  # masters in memory: those of one frame, and one more
-
-
-def check_options(recipe: Recipe) -> None:
-    """See that the effects know the options that a recipe gives them, before anything is made.
-
-    Raises
-    ------
-    ConfigError
-    """
-    for kind in recipe.measure:
-        _check_names(f"measure.{kind}", MEASURE.get(kind), recipe.measure_options(kind))
-    for step in recipe.steps_options:
-        _check_names(f"steps_options.{step}", APPLY.get(step), recipe.options(step))
-
-
-def _check_names(where: str, verb: Callable[..., Any] | None, options: Mapping[str, Any]) -> None:
-    parameters = {} if verb is None else dict(inspect.signature(verb).parameters)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return  # the effect looks at them itself
-    known = [name for name in parameters if name not in GIVEN]
-    for name in options:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"known are: {', '.join(known)}" if known else "it has none but enabled"
-            raise ConfigError(
-                f"unknown option {name!r}", where=where, do=f"did you mean {close[0]!r}?" if close else hint
-            )
 
 
 @dataclass(eq=False)
