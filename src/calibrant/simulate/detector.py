@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from calibrant.errors import OptionError, SelectionError
 from calibrant.frame import DQ
 from calibrant.simulate import structure
+from calibrant.simulate.boundaries import Boundaries, collect
+from calibrant.simulate.chain import Chain
 from calibrant.simulate.cosmic_rays import Hits
 from calibrant.simulate.structure import F4, Shape
 
@@ -194,6 +196,10 @@ class Detector:
         Seconds by which the shutter exposes longer than asked.
     dq : array of uint32
         True defects.
+    boundaries : Boundaries, optional
+        By which charge moves the borders of pixels; None: it does not.
+    chain : Chain, optional
+        Faults of its amplifiers; None: none.
     """
 
     design: Design
@@ -206,6 +212,8 @@ class Detector:
     telegraph: F4
     shutter: F4
     dq: NDArray[np.uint32]
+    boundaries: Boundaries | None = None
+    chain: Chain | None = None
 
     @classmethod
     def simulated(
@@ -409,7 +417,11 @@ def charge(
         (rows, cols), electrons, whole numbers.
     """
     expected = photons + detector.dark_at(temperature) * np.float32(exptime)
-    electrons: F4 = rng.poisson(expected).astype(np.float32)
+    electrons: F4
+    if detector.boundaries is None:
+        electrons = rng.poisson(expected).astype(np.float32)
+    else:
+        electrons = collect(np.broadcast_to(expected, detector.shape), detector.boundaries, rng)
     if hits is not None:
         hits.add_to(electrons)
     return electrons

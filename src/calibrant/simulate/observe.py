@@ -95,7 +95,8 @@ def expose(
     else:
         hits, electrons = Hits.none(), np.zeros(detector.shape, np.float32)
     held = physics.pixel(detector, electrons)
-    images = tuple(map(readout.image, readout.signal(detector, held, rng, offset=offset)))
+    voltages = readout.signal(detector, held, rng, offset=offset, lit=light is not None)
+    images = tuple(map(readout.image, voltages))
     counts = readout.trimmed(detector, images)
     # The last pixel of a bleeding trail holds less than a full well, yet its charge is not its own.
     full = (held >= detector.design.full_well) | (held != electrons) | (counts == readout.HIGHEST)

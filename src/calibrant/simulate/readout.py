@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrant.simulate.chain import voltages
 from calibrant.simulate.detector import Amplifier, Detector
 from calibrant.simulate.structure import F4
 
@@ -17,6 +18,7 @@ def signal(
     rng: np.random.Generator,
     *,
     offset: float = 0.0,
+    lit: bool = False,
 ) -> tuple[F4, ...]:
     """Voltages at each amplifier, in adu but not yet whole numbers, overscan included.
 
@@ -26,6 +28,8 @@ def signal(
         (rows, cols), electrons in the pixels.
     offset : float
         Departure of the bias level from its settled value in this exposure, adu.
+    lit : bool
+        Whether the shutter has been open: the pedestals of a `Chain` are there.
 
     Returns
     -------
@@ -38,20 +42,37 @@ def signal(
     high = np.flatnonzero(detector.telegraph)
     jump = np.zeros(detector.shape, np.float32)
     jump.flat[high] = detector.telegraph.flat[high] * rng.integers(0, 2, len(high))
+    light = [None] * len(detector.amplifiers) if detector.chain is None else _chained(detector, plane, lit)
     return tuple(
-        _amplified(detector, amplifier, plane, jump, offset, rng) for amplifier in detector.amplifiers
+        _amplified(detector, amplifier, plane, own, jump, offset, rng)
+        for amplifier, own in zip(detector.amplifiers, light, strict=True)
     )
+
+
+def _chained(detector: Detector, electrons: NDArray[np.floating], lit: bool) -> list[F4 | None]:
+    """What the chain makes of the charge: an image for each amplifier, adu, in the order of readout."""
+    chain, design, charges = detector.chain, detector.design, []
+    assert chain is not None
+    for amplifier in detector.amplifiers:
+        margins = ((0, design.parallel), (design.prescan, design.overscan))
+        charges.append(np.pad(electrons[amplifier.window][amplifier.turns], margins))
+    images = voltages(chain, charges, [amplifier.gain for amplifier in detector.amplifiers])
+    if lit:
+        for image, amplifier, pedestal in zip(images, detector.amplifiers, chain.pedestal, strict=True):
+            image[_data(detector, amplifier)] += np.float32(pedestal)
+    return list(images)
 
 
 def _amplified(
     detector: Detector,
     amplifier: Amplifier,
     electrons: NDArray[np.floating],
+    light: F4 | None,
     jump: F4,
     offset: float,
     rng: np.random.Generator,
 ) -> F4:
-    """Signal of one amplifier."""
+    """Signal of one amplifier; without `light` it is that of the electrons."""
     own, design = amplifier.window, detector.design
     height, width = detector.read_noise[own].shape
     shape = (height + design.parallel, design.prescan + width + design.overscan)
@@ -60,11 +81,14 @@ def _amplified(
     blind[_data(detector, amplifier)] = False
     data = out[_data(detector, amplifier)]
     data *= detector.read_noise[own]
-    data += electrons[own] / np.float32(amplifier.gain)
+    if light is None:
+        data += electrons[own] / np.float32(amplifier.gain)
     data += detector.structure[own]
     data += jump[own]
     data[:] = data[amplifier.turns].copy()
     np.multiply(out, np.float32(amplifier.read_noise), out=out, where=blind)
+    if light is not None:
+        out += light
     rows = detector.row_level[own[0]][amplifier.turns[0]] + np.float32(amplifier.level + offset)
     out += np.pad(rows, (0, design.parallel), mode="edge")[:, np.newaxis]
     return out
@@ -92,9 +116,11 @@ def trimmed(detector: Detector, images: tuple[NDArray[np.uint16], ...]) -> NDArr
 
 def saturation(detector: Detector) -> float:
     """Counts in the raw frame from which a pixel is saturated: full well or the end of the converter, adu."""
-    wells = [
-        amplifier.level + detector.design.full_well / amplifier.gain for amplifier in detector.amplifiers
-    ]
+    wells = []
+    for number, amplifier in enumerate(detector.amplifiers):
+        full = detector.design.full_well / amplifier.gain
+        chain = detector.chain
+        wells.append(amplifier.level + (full if chain is None else float(chain.measured(number, full))))
     return min(*wells, float(HIGHEST))
 
 
