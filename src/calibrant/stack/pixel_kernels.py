@@ -36,6 +36,9 @@ FINISH_VARIANCE, FINISH_SYSTEMATIC, CURVE, CURVE_VARIANCE, CURVE_SYSTEMATIC = ra
 CURVE_HEAD = 4
 """Numbers before the table of each amplifier in a row of curves: start, 1/spacing, low, high."""
 
+RUN = 64
+"""Pixels that are looked at together in search of the next amplifier."""
+
 # Codes of the raw numbers.
 KEEP, I2, U2, I4, F4 = range(5)
 
@@ -187,34 +190,54 @@ def _flag(plane: Any, dq: Any) -> None:
 
 
 @_jit
-def _run_end(index: Any, k: Any, stop: Any) -> Any:
-    """Where the pixels of one amplifier end: inside such a run the loops have constants, and gather fast."""
+def _run_end(index: Any, k: Any) -> Any:
+    """Where the pixels of one amplifier end: inside such a run a loop has constants."""
     here = index[k]
-    while k < stop and index[k] == here:
+    while k + RUN <= index.shape[0]:  # many at a time: one by one, this costs as much as the curve
+        some = index[k : k + RUN]
+        other = np.uint8(0)
+        for j in range(RUN):
+            other |= some[j] ^ here
+        if other:
+            break
+        k += RUN
+    while k < index.shape[0] and index[k] == here:
         k += 1
     return k
 
 
 @_jit
-def _curve(index: Any, curves: Any, width: Any, bits: Any, data: Any, dq: Any) -> None:
+def _flag_outside(low: Any, high: Any, bits: Any, data: Any, dq: Any) -> None:
+    for k in range(data.shape[0]):
+        x = data[k]
+        dq[k] |= bits if (x < low) | (x > high) else np.uint32(0)
+
+
+@_jit
+def _add_curve(start: Any, inverse: Any, table: Any, scratch: Any, data: Any) -> None:
+    last = np.float32(table.shape[0] - 2)  # the end value stands twice
+    # Two loops, since the second, which looks values up, cannot become vector code.
+    for k in range(data.shape[0]):
+        u = (data[k] - start) * inverse
+        u = u if u > np.float32(0) else np.float32(0)  # NaN too: a place must be a number
+        scratch[k] = u if u < last else last
+    for k in range(data.shape[0]):
+        u = scratch[k]
+        i = np.uint32(np.int32(u))
+        v = table[i]
+        data[k] += v + (u - np.float32(np.int32(u))) * (table[i + np.uint32(1)] - v)
+
+
+@_jit
+def _curve(index: Any, curves: Any, width: Any, bits: Any, scratch: Any, data: Any, dq: Any) -> None:
     """Add each amplifier's table at the values, linear in between, the end values outside."""
-    amplifier = index.view(np.uint8)
+    amplifier = index.view(np.uint8)[: data.shape[0]]
     begin = 0
     while begin < data.shape[0]:
-        end = _run_end(amplifier, begin, data.shape[0])
+        end = _run_end(amplifier, begin)
         own = curves[int(amplifier[begin]) * width : (int(amplifier[begin]) + 1) * width]
-        start, inverse, low, high = own[0], own[1], own[2], own[3]
-        table = own[CURVE_HEAD:]
-        last = np.float32(table.shape[0] - 1)
-        for k in range(begin, end):
-            x = data[k]
-            u = (x - start) * inverse
-            u = u if u > np.float32(0) else np.float32(0)  # NaN too: an index must be a number
-            u = u if u < last else last
-            i = min(np.int32(u), np.int32(table.shape[0] - 2))
-            v = table[i]
-            data[k] = x + (v + (u - np.float32(i)) * (table[i + 1] - v))
-            dq[k] |= bits if (x < low) | (x > high) else np.uint32(0)
+        _flag_outside(own[2], own[3], bits, data[begin:end], dq[begin:end])
+        _add_curve(own[0], own[1], own[CURVE_HEAD:], scratch, data[begin:end])
         begin = end
 
 
@@ -225,9 +248,10 @@ def _curve_errors(index: Any, curves: Any, width: Any, data: Any, other: Any) ->
     for k in range(data.shape[0]):
         own = curves[int(amplifier[k]) * width : (int(amplifier[k]) + 1) * width]
         table = own[CURVE_HEAD:]
+        last = table.shape[0] - 2
         u = (data[k] - own[0]) * own[1]
-        if u >= np.float32(0) and u <= np.float32(table.shape[0] - 1):
-            i = min(np.int32(u), np.int32(table.shape[0] - 2))
+        if u >= np.float32(0) and u <= np.float32(last):
+            i = min(np.int32(u), np.int32(last - 1))
             stretch = np.float32(1) + (table[i + 1] - table[i]) * own[1]
             other[k] *= stretch * stretch
 
@@ -291,7 +315,7 @@ def _operate(
     elif code == FINISH_SYSTEMATIC:
         _finish_errors(data, systematic)
     elif code == CURVE:
-        _curve(plane, second, int(c), bits, data, dq)
+        _curve(plane, second, int(c), bits, spare, data, dq)
     elif code == CURVE_VARIANCE:
         _curve_errors(plane, second, int(c), data, variance)
     elif code == CURVE_SYSTEMATIC:
