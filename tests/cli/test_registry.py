@@ -76,6 +76,20 @@ def test_ingest_counts_and_goes_on(calibrant, raw, tmp_path, monkeypatch):
     assert nothing.code == 2 and "no exposures" in nothing.sentence
 
 
+def test_facts_are_read_again_if_asked(calibrant, raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CALIBRANT_REGISTRY", raising=False)
+    calibrant("registry", "init")
+    (tmp_path / "kinds.csv").write_text("file,kind\n*,dark\n")
+    calibrant("registry", "ingest", raw, "--kinds", "kinds.csv")
+    told = calibrant("registry", "ingest", raw)
+    assert " more: its facts read otherwise" in told.out and "--again" in told.out
+    assert len(calibrant("registry", "ls", "dark", "--exposures", "--json").json) == 16
+    told = calibrant("registry", "ingest", raw, "--again")
+    assert told.code == 0 and "those of now count" in told.out
+    assert len(calibrant("registry", "ls", "light", "--exposures", "--json").json) == 2
+
+
 def test_verify_certify_get(run, masters, here):
     path = masters["flat"]
     told = run("verify", path)
@@ -84,6 +98,7 @@ def test_verify_certify_get(run, masters, here):
     assert told.code == 0 and short(path) in told.out and "2024-03-01T00:00Z to 2024-04-01T00:00Z" in told.out
     told = run("get", "flat", "--exposure", "spiral-R-001", "--out", "flat.fits")
     assert told.code == 0 and "copied to flat.fits" in told.out
+    assert "certified for DP1, 2024-03-01T00:00Z to 2024-04-01T00:00Z" in told.out
     assert (here / "flat.fits").read_bytes() == path.read_bytes()
     assert "exists" in run("get", "flat", "-e", "spiral-R-001", "--out", "flat.fits").sentence
     assert run("get", "flat", "-e", "spiral-R-001", "--out", "flat.fits", "--overwrite").code == 0
@@ -153,6 +168,9 @@ def test_withdraw_taints_what_was_made_of_it(run, masters):
     told = run("check")
     assert told.code == 1 and "tainted" in told.out and "light leak" in told.out
     assert "light leak" in run("get", "flat", "-e", "spiral-R-001").err
+    assert "light leak" in run("explain", "flat", "-e", "spiral-R-001").err
+    assert "it was withdrawn: nothing chooses it" in run("verify", masters["bias"]).out
+    assert run("ls", "--state", "withdrawn").out.splitlines()[-2].startswith("1 product of")
     assert "is withdrawn: light leak" in run("lineage", masters["flat"]).out
     refused = run("certify", masters["bias"], "--force", "x")
     assert refused.code == 2 and "was withdrawn" in refused.sentence
@@ -243,7 +261,7 @@ def test_a_file_that_moved_or_was_altered(run, here, masters):
         (("get", "flat", "-e", "spiral-R-001", "-k", "colour"), "expected name=value"),
         (("get", "flat", "-e", "spiral-R-001", "-k", "colour=red"), "no fact 'colour'"),
         (("get", "flat", "--time", "yesterday"), "is no time"),
-        (("get", "raw"), "exposure"),
+        (("get", "raw"), "a raw frame is asked for, and no exposure is named; say which"),
         (("certify", "nothing.fits"), "nothing.fits: this names no product"),
         (("certify", "abcdef123456"), "no product that begins with sha256:abcdef123456"),
         (("withdraw", "abcdef123456", "--why", "x"), "begins with"),
@@ -252,6 +270,7 @@ def test_a_file_that_moved_or_was_altered(run, here, masters):
         (("ls", "flta"), "did you mean 'flat'?"),
         (("ls", "--db", "nowhere.db"), "there is no registry"),
         (("ls", "--db", "mysql://me:secret@host/x"), "postgresql+psycopg://"),
+        (("ls", "--db", "postgresql://me:p@secret@host/x"), "more than one @"),
         (("explain", "raw", "-e", "spiral-R-001"), "raw is no product"),
         (("ingest", "nowhere"), "no such file or folder"),
     ],

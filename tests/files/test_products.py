@@ -152,3 +152,13 @@ def test_a_table_that_is_missing_is_told(tmp_path, name):
         kept.writeto(tmp_path / "q.fits")
     with pytest.raises(FileError, match=r"table .* is missing"):
         read(tmp_path / "q.fits")
+
+
+def test_a_damaged_header_is_told_in_a_sentence(tmp_path):
+    """A column of another name: what read it knows no such column."""
+    write(product(), tmp_path / "p.fits")
+    data = (tmp_path / "p.fits").read_bytes()
+    assert data.count(b"= 'has_sigma'") == 1
+    (tmp_path / "p.fits").write_bytes(data.replace(b"= 'has_sigma'", b"= 'has_sigmb'"))
+    with pytest.raises(FileError, match=r"the file is damaged \(KeyError: 'has_sigma'\)"):
+        read(tmp_path / "p.fits")

@@ -487,6 +487,15 @@ def test_the_url_is_shown_without_passwords():
     assert given.scrubbed(f"no {SECRET}!") == "no ***!"
 
 
+@pytest.mark.parametrize(
+    "url", ["p@{}@host/x", "{}@{}/r@host/x", "p@h?{}@host/x=1"], ids=["host", "database", "query"]
+)
+def test_a_password_with_a_bare_at_sign_is_refused_without_showing_it(url):
+    with pytest.raises(RegistryError, match=r"more than one @; write an @ .* as %40") as caught:
+        address(f"postgresql://me:{url.format(SECRET, SECRET)}")
+    assert SECRET not in f"{caught.value} {caught.value!r}" and caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("verb", ["read", "write"])
 def test_a_connection_that_the_server_ends(verb, postgresql):
     database = Database.create(postgresql)

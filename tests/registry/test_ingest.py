@@ -13,8 +13,10 @@ from calibrant.files.fits import write
 from calibrant.frame import Applied, Exposure, Frame
 from calibrant.instrument import load
 from calibrant.registry import places, schema
+from calibrant.registry.database import head
 from calibrant.registry.facts import exposure_of
 from calibrant.registry.ingest import BATCH, SENTENCES, identifier_of, ingest
+from calibrant.registry.subject import find
 
 CAMERA = load("generic-ccd")
 
@@ -24,12 +26,12 @@ def taken(path, identifier="E1", **facts):
     return Exposure(identifier=identifier, path=path, **facts)
 
 
-def run(database, *exposures, bytes_of=None, instrument=CAMERA):
+def run(database, *exposures, bytes_of=None, instrument=CAMERA, again=False):
     """Ingest; the hash of a file is made of `bytes_of` it, its own path by default."""
     content = bytes_of or {}
     with database.write() as writing:
         return ingest(
-            writing, exposures, lambda path: (f"sha256:{content.get(path, path)}", 2880), instrument
+            writing, exposures, lambda path: (f"sha256:{content.get(path, path)}", 2880), instrument, again
         )
 
 
@@ -207,3 +209,19 @@ def test_identifiers_from_names():
     for name, stem in names.items():
         assert identifier_of(Exposure(path=f"/raw.d/{name}")) == stem
     assert identifier_of(Exposure(path="/raw/a.fits", identifier="E1")) == "E1"
+
+
+def test_facts_read_again_in_one_of_two_instruments(database):
+    """Two instruments may know one file; each has its own facts, also of before."""
+    other = CAMERA.model_copy(update={"name": "second"})
+    run(database, taken("/raw/a.fits"))
+    run(database, taken("/raw/a.fits", filter="z"), instrument=other)
+    with database.read() as connection:
+        before = head(connection)[0]
+    run(database, taken("/raw/a.fits", filter="g"), again=True)
+    run(database, taken("/raw/a.fits", filter="y"), instrument=other, again=True)
+    with database.read() as connection:
+        for name, then, now in ((CAMERA.name, "r", "g"), ("second", "z", "y")):
+            assert find(connection, "E1", instrument=name).exposure.filter == now
+            assert find(connection, "E1", instrument=name, revision=before).exposure.filter == then
+    assert [row.filter for row in rows(database)] == ["g", "y"]

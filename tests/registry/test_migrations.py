@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import threading
 
@@ -156,3 +157,50 @@ def test_a_mark_without_tables(tmp_path):
         connection.commit()
     with pytest.raises(RegistryError, match="there is no registry in this database"):
         Database.open(path)
+
+
+RECORDED = "659ddfc6d7f1d4e536f2a7660e73bd11de4aeeb5486bcbf9da3526ebc311ad34"
+"""Of what versions 1 and 2 make on SQLite; databases in the field hold exactly this."""
+
+
+def form(path):
+    """Tables, columns, indices, references and triggers of an SQLite file, in an order of their own."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+
+        def pragma(what, name):
+            return connection.execute(f"SELECT * FROM pragma_{what}(?)", (name,)).fetchall()
+
+        names = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+        tables = [name for kind, name, _ in names if kind == "table"]
+        return {
+            "columns": {table: [row[1:] for row in pragma("table_info", table)] for table in tables},
+            "references": {
+                table: sorted(row[2:] for row in pragma("foreign_key_list", table)) for table in tables
+            },
+            "indices": {
+                table: sorted(
+                    (bool(row[2]), tuple(column[2] for column in pragma("index_info", row[1])))
+                    for row in pragma("index_list", table)
+                )
+                for table in tables
+            },
+            "triggers": [" ".join(sql.split()) for kind, _, sql in names if kind == "trigger"],
+        }
+
+
+def test_what_the_first_two_versions_make_is_frozen(tmp_path, monkeypatch):
+    """Version 1 makes what `schema` has: a change there needs a third migration, and a frozen first one."""
+    monkeypatch.setattr(migrations, "MIGRATIONS", MIGRATIONS[:2])
+    monkeypatch.setattr("calibrant.registry.database.MIGRATIONS", MIGRATIONS[:2])
+    Database.create(tmp_path / "two.db").close()
+    found = hashlib.sha256(repr(form(tmp_path / "two.db")).encode()).hexdigest()
+    assert found == RECORDED, "freeze the old tables in migrations.py, and alter them in a new function there"
+
+
+def test_a_column_more_would_be_seen(tmp_path):
+    Database.create(tmp_path / "two.db").close()
+    before = form(tmp_path / "two.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "two.db")) as connection:
+        connection.execute("ALTER TABLE tag ADD COLUMN more INTEGER")
+        connection.commit()
+    assert form(tmp_path / "two.db") != before

@@ -351,7 +351,7 @@ def test_raw_files(filled):
     with filled.read() as connection:
         found, path = raw(connection, Question("raw", exposure=2024110900246, detector=1))
         assert (found, path) == (exposure(detector="1"), exposure(detector="1").path)
-        with pytest.raises(OptionError, match="which raw frame is meant"):
+        with pytest.raises(OptionError, match="a raw frame is asked for, and no exposure is named"):
             raw(connection, Question("raw", detector=1))
         with pytest.raises(AmbiguousError, match="several detectors"):
             raw(connection, Question("raw", exposure=2024110900246))

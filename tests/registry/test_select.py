@@ -197,6 +197,13 @@ def test_levels_count_from_the_nearer_edge():
         choose([rows], ask(NOON + 3 * DAY, level=1))
 
 
+def test_the_end_itself_is_outside_and_said_so():
+    rows = flat(begin=NOON, end=NOON + DAY)
+    with pytest.raises(NoMatchError, match=r"the end itself, where the .* is, belongs to the next one"):
+        choose([rows], ask(NOON + DAY))
+    assert choose([rows], ask(NOON + DAY - 1)).candidate == rows
+
+
 def test_an_exposure_across_a_boundary_is_told():
     old, new = flat("old", begin=None, end=NOON), flat("new", begin=NOON, end=None)
     choice = choose([old, new], ask(NOON + 500))

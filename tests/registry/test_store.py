@@ -255,6 +255,73 @@ def test_withdrawn_once_with_all_that_was_made_of_it(registry, tmp_path):
     assert {trouble.what for trouble in registry.check()} == {"tainted"}
 
 
+def test_taint_is_told_wherever_a_product_is_chosen(registry, raws, tmp_path):
+    dark = replace(flat(5.0), kind="dark")
+    kept(registry, dark, tmp_path / "dark.fits")
+    made = kept(registry, flat(provenance=Provenance(parents=(dark.identity,))), tmp_path / "flat.fits")
+    before = registry.freeze("before")
+    registry.withdraw(dark.identity, "light leak")
+    exposure = cal.Exposures.scan([raws], instrument="generic-ccd")[0]
+    told = [
+        registry.choose("flat", filter="r"),
+        registry.choose_for("flat", exposure),
+        registry.explain("flat", filter="r").chosen,
+        registry.locate("flat", filter="r")[1],
+    ]
+    for choice in told:
+        (note,) = choice.notes
+        assert note.startswith(f"it is tainted: dark {dark.identity[:19]}, an ancestor, was withdrawn"), note
+    (note,) = registry.choose("flat", filter="r", as_of=before).notes
+    assert note.startswith("it is tainted, as is known since: dark") and "light leak" in note
+    registry.withdraw(made.identity, "dust")
+    note = registry.choose("flat", filter="r", as_of="before").notes[0]
+    assert note.startswith("it was withdrawn since (revision") and note.endswith("dust")
+
+
+def test_other_bytes_around_the_same_product_are_told(registry, tmp_path):
+    path = tmp_path / "flat.fits"
+    kept(registry, flat(), path)
+    assert registry.locate("flat", filter="r")[1].notes == ()
+    data = path.read_bytes()
+    path.write_bytes(
+        data.replace(b"conforms", b"CONFORMS", 1) if b"conforms" in data else data + b"\0" * 2880
+    )
+    assert registry.get("flat", filter="r").identity == flat().identity
+    (note,) = registry.locate("flat", filter="r")[1].notes
+    assert "the bytes of the file around it are not" in note
+    assert [trouble.what for trouble in registry.check()] == ["altered"]
+    registry.add(flat(), path)  # a further form of it, from now on
+    assert registry.locate("flat", filter="r")[1].notes == ()
+
+
+def test_facts_that_are_read_again(registry, raws, tmp_path):
+    """A corrected instrument file: the exposure is asked for by its new facts, and as of then by the old."""
+    exposures = cal.Exposures.scan([raws], instrument="generic-ccd")
+    registry.ingest(exposures)
+    red, green = flat(), flat(2.0, filter="g")
+    for number, product in enumerate((red, green)):
+        kept(registry, product, tmp_path / f"{number}.fits")
+    question = {"exposure": "m0", "detector": "0"}
+    assert registry.choose("flat", **question).candidate.identity == red.identity
+    before = registry.freeze("before")
+    other = [replace(one, filter="g") for one in exposures]
+    model = exposures.instrument
+    (note,) = registry.ingest(other, instrument=model).notes
+    assert "those recorded then stay, unless you ingest it with --again" in note
+    assert registry.choose("flat", **question).candidate.identity == red.identity
+    (note,) = registry.ingest(other, instrument=model, again=True).notes
+    assert "those of now count" in note
+    assert registry.ingest(other, instrument=model, again=True).notes == ()
+    assert registry.choose("flat", **question).candidate.identity == green.identity
+    assert registry.choose("flat", **question, as_of=before).candidate.identity == red.identity
+    assert registry.get("raw", **question).exposure.filter == "g"
+    between = registry.revision
+    registry.ingest(exposures, again=True)
+    assert registry.choose("flat", **question).candidate.identity == red.identity
+    assert registry.choose("flat", **question, as_of=between).candidate.identity == green.identity
+    assert registry.check() == []
+
+
 # --- frames ---
 
 

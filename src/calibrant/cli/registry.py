@@ -79,6 +79,9 @@ def ingest(
     kinds: Annotated[
         Path | None, typer.Option(help="A table (CSV or TOML) that says what files are: name or glob, kind.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Let facts that read otherwise now replace those recorded before.")
+    ] = False,
     db: DB = None,
 ) -> None:
     """Record raw exposures: facts from their headers, hash, size, and where the bytes are."""
@@ -95,7 +98,7 @@ def ingest(
                 f"there are no exposures to ingest{first}", where=", ".join(map(str, folders))
             )
         size = sum(Path(path).stat().st_size for path in exposures.paths if Path(path).exists())
-        done = registry.ingest(exposures, progress=progress)
+        done = registry.ingest(exposures, again=again, progress=progress)
         seconds, revision = clock.monotonic() - began, registry.revision
     result = {
         **asdict(done),
@@ -148,6 +151,8 @@ def verify(
         if found.entry is not None:
             registry.verified(verdict)
     notes = [*found.notes, *verdict.notes]
+    if found.entry is not None and found.entry.state == "withdrawn":
+        notes.append("it was withdrawn: nothing chooses it, whatever its verdict")
     result = {
         **asdict(verdict),
         "items": [{**asdict(item), "passed": item.passed} for item in verdict.items],

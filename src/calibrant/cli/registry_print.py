@@ -36,6 +36,10 @@ def short(identity: str) -> str:
     return identity.removeprefix("sha256:")[:DIGITS]
 
 
+def _counted(number: int, name: str, more: str = "") -> str:
+    return f"{number}{more} {name}{'' if number == 1 and not more else 's'}"
+
+
 def place(url: str) -> str:
     """A registry by its path, or by its URL if it is on a server."""
     return url.removeprefix("sqlite:///")
@@ -178,6 +182,7 @@ def choice_facts(choice: Choice) -> dict[str, Any]:
         "tag": found.tag,
         "from": _json_time(found.begin),
         "to": _json_time(found.end),
+        "valid": _span(found.begin, found.end) if found.tag else "",
         "level": choice.level,
         "revision": choice.revision,
         "notes": list(choice.notes),
@@ -187,7 +192,7 @@ def choice_facts(choice: Choice) -> dict[str, Any]:
 def got(result: Mapping[str, Any]) -> None:
     """What was chosen, and where it is or went."""
     if "identity" in result:
-        state = f"certified for {result['tag']}" if result["tag"] else result["state"]
+        state = f"certified for {result['tag']}, {result['valid']}" if result["tag"] else result["state"]
         typer.echo(f"{result['kind']} {short(result['identity'])}  {keys_text(result['keys'])}; {state}")
     typer.echo(f"{result['path']} copied to {result['out']}" if result["out"] else result["path"])
 
@@ -315,7 +320,7 @@ def products(terminal: Terminal, entries: Sequence[Entry], about: Mapping[str, A
     more = f" of {about['total']} (--limit 0 lists all)" if about["total"] > len(entries) else ""
     of = f" of {names.pop()}" if len(names) == 1 else ""
     alike = f" (all: {keys_text(shared)})" if shared else ""
-    typer.echo(f"{len(entries)}{more} products{of}{alike}")
+    typer.echo(f"{_counted(len(entries), 'product', more)}{of}{alike}")
     tags = [f"{tag} then {', '.join(then)}" if then else tag for tag, then in about["tags"].items()]
     if tags:
         typer.echo(f"tags: {'; '.join(tags)}")
@@ -360,7 +365,7 @@ def exposures(terminal: Terminal, rows: Sequence[Mapping[str, Any]], limit: int)
     if told:
         terminal.table(told, columns)
     more = ", or more: --limit 0 lists all" if limit and len(rows) == limit else ""
-    typer.echo(f"{len(rows)} exposures{more}")
+    typer.echo(f"{_counted(len(rows), 'exposure')}{more}")
 
 
 def troubles(found: Sequence[Trouble], severe: int) -> None:
@@ -370,6 +375,6 @@ def troubles(found: Sequence[Trouble], severe: int) -> None:
     if not found:
         typer.echo("every file is where it was and as it was")
     elif severe:
-        typer.echo(f"{severe} severe findings of {len(found)}")
+        typer.echo(f"{_counted(severe, 'severe finding')} of {len(found)}")
     else:
-        typer.echo(f"{len(found)} findings, none severe")
+        typer.echo(f"{_counted(len(found), 'finding')}, none severe")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.errors import FileError
+from calibrant.errors import CalibrantError, FileError
 from calibrant.files.cards import CardLike
 from calibrant.files.encode import Unit, image_unit, table_unit
 from calibrant.files.header import Contents
@@ -61,8 +61,22 @@ def read_product(contents: Contents, records: Records, verify: bool = True) -> P
     Raises
     ------
     FileError
-        If `verify` is true and its content does not match the identity that was written with it.
+        If `verify` is true and its content does not match the identity that was written with it; if the
+        file is damaged.
     """
+    try:
+        return _read_product(contents, records, verify)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CalibrantError):
+            raise
+        raise FileError(
+            f"the product cannot be understood: the file is damaged ({type(error).__name__}: {error})",
+            where=contents.path,
+            do="copy it back, or make it again",
+        ) from error
+
+
+def _read_product(contents: Contents, records: Records, verify: bool) -> Product:
     identity, outlined = outline(contents, records)
     tables = {}
     for name, table in records.all("table"):

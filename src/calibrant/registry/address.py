@@ -62,7 +62,7 @@ def address(where: str | os.PathLike[str]) -> Address:
     Raises
     ------
     RegistryError
-        If it is a URL of neither SQLite nor PostgreSQL.
+        If it is a URL of neither SQLite nor PostgreSQL, or its user name or password holds a bare @.
     """
     text = os.fspath(where)
     if "://" not in text:
@@ -73,6 +73,11 @@ def address(where: str | os.PathLike[str]) -> Address:
         # The text is not repeated: it may hold a password.
         raise _unknown() from None
     if url.drivername in _POSTGRESQL:
+        if any("@" in (part or "") for part in (url.host, url.database, *url.query)):
+            # The rest of a password would be shown.
+            raise RegistryError(
+                "the URL holds more than one @", do="write an @ within a user name or password as %40"
+            )
         return Address(url.set(drivername="postgresql+psycopg"))
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise _unknown(url.drivername)

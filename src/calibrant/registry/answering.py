@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,7 +12,7 @@ from calibrant.errors import OptionError
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.model import Instrument
 from calibrant.product import Product
-from calibrant.registry import lineage, listing, opening, places, questions
+from calibrant.registry import listing, opening, places, questions
 from calibrant.registry.database import head
 from calibrant.registry.memory import Memory
 from calibrant.registry.questions import Question
@@ -103,12 +103,6 @@ def held(connection: Connection, asked: Question, memory: Memory) -> Held:
     found = places.of_product(connection, choice.candidate.identity)
     paths = list(dict.fromkeys([*([choice.path] if choice.path else []), *found]))
     return Held(asked.kind, paths, choice)
-
-
-def with_taint(connection: Connection, choice: Choice) -> Choice:
-    """A choice that says what of its ancestry was withdrawn."""
-    reasons = lineage.tainted(connection, choice.candidate.identity)
-    return replace(choice, notes=(*choice.notes, *(f"it is tainted: {reason}" for reason in reasons)))
 
 
 def read(held: Held) -> Product | Frame:

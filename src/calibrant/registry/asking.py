@@ -155,7 +155,7 @@ def understood(
             detector=detector,
             time=time,
             detectors=partial(memory.detectors, question.kind),
-            revision=revision,
+            revision=None if question.as_of is None else revision,
         )
         exposure, instrument, detector = found.exposure, found.instrument, found.detector
         if found.revision > revision:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from calibrant.registry import places, rows, select
+from calibrant.registry import rows, select
 from calibrant.registry.asking import Asked, Question, understood
 from calibrant.registry.memory import Memory
-from calibrant.registry.questions import agreeing, left
+from calibrant.registry.questions import agreeing, given, left
 from calibrant.registry.records import Candidate, Explanation, Line, Refusal
 
 LINES = 20
@@ -56,11 +55,8 @@ def explain(connection: Connection, question: Question, memory: Memory) -> Expla
     chosen = None
     lines: list[Line] = []
     if judgement.problem is None:
-        choice = select.chosen(judgement.left[0], asked.ask)
-        path = next(iter(places.of_product(connection, choice.candidate.identity)), "")
-        notes = (*asked.notes, *choice.notes)
-        chosen = replace(choice, path=path, revision=asked.revision, notes=notes)
-        lines.append(_line(choice.candidate, None, asked))
+        chosen = given(connection, judgement.left[0], asked)
+        lines.append(_line(chosen.candidate, None, asked))
         tied: Sequence[tuple[int, Candidate, Refusal]] = ()
     else:
         tie = judgement.tie

@@ -11,6 +11,9 @@ from typing import Any
 from calibrant.files.records import plain, tupled
 from calibrant.frame import Exposure
 
+REREAD = "reread"
+"""Event: the facts of an exposure were read again; its subject is the file, its facts are those of before."""
+
 _FIELDS = tuple(
     (entry.name, entry.default_factory() if entry.default_factory is not MISSING else entry.default)
     for entry in fields(Exposure)

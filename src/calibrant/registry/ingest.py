@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from calibrant.errors import FileError
 from calibrant.files.header import inspect
@@ -18,7 +18,7 @@ from calibrant.instrument.model import Instrument
 from calibrant.registry import places, schema
 from calibrant.registry.database import Writing
 from calibrant.registry.drafts import record_instrument
-from calibrant.registry.facts import exposure_json, text_of
+from calibrant.registry.facts import REREAD, exposure_json, text_of
 from calibrant.registry.records import Ingested
 
 Hashes = Callable[[str], tuple[str, int]]
@@ -46,6 +46,7 @@ class _Done:
     moved: int = 0
     groups: dict[str, list[str]] = field(default_factory=dict)
     claims: list[str] = field(default_factory=list)
+    reread: list[tuple[_File, str]] = field(default_factory=list)  # beside the facts of before
 
     def note(self, what: str, path: str) -> None:
         """Remember a path for a sentence about all of its sort."""
@@ -61,7 +62,11 @@ class _Done:
 
 
 def ingest(
-    writing: Writing, exposures: Iterable[Exposure], hashes: Hashes, instrument: Instrument
+    writing: Writing,
+    exposures: Iterable[Exposure],
+    hashes: Hashes,
+    instrument: Instrument,
+    again: bool = False,
 ) -> Ingested:
     """Record exposures; those that are known, by the hash of their file, are not recorded again.
 
@@ -74,6 +79,9 @@ def ingest(
         Path -> hash and size in bytes.
     instrument : Instrument
         Whose rules translated the headers; its model is recorded.
+    again : bool
+        Whether the facts of exposures that are known are replaced by those that are read now, as after a
+        correction of the instrument file; questions as of before are answered with the former ones.
 
     Returns
     -------
@@ -83,7 +91,7 @@ def ingest(
     done = _Done()
     waiting = (found for exposure in exposures if (found := _file(exposure, hashes, done)) is not None)
     while batch := list(islice(waiting, BATCH)):
-        _ingest(writing, batch, instrument.name, done)
+        _ingest(writing, batch, instrument.name, done, again)
     return Ingested(done.new, done.known, done.moved, tuple(done.notes()))
 
 
@@ -117,7 +125,7 @@ def _file(exposure: Exposure, hashes: Hashes, done: _Done) -> _File | None:
     return None
 
 
-def _ingest(writing: Writing, batch: list[_File], instrument: str, done: _Done) -> None:
+def _ingest(writing: Writing, batch: list[_File], instrument: str, done: _Done, again: bool) -> None:
     """One batch of files."""
     known = _known(writing.connection, batch, instrument)
     held = places.of_hashes(writing.connection, (file.hash for file in batch))
@@ -131,6 +139,7 @@ def _ingest(writing: Writing, batch: list[_File], instrument: str, done: _Done) 
         else:
             new[file.hash] = file
     _tell_claims(writing.connection, list(new.values()), instrument, done)
+    _reread(writing, instrument, done, again)
     if new:
         _record(writing, list(new.values()), instrument)
     done.new += len(new)
@@ -154,7 +163,7 @@ def _known(connection: Connection, batch: list[_File], instrument: str) -> dict[
 
 
 def _again(file: _File, facts: str, same_place: bool, done: _Done) -> None:
-    """A file that is known: count it, and tell if its facts would read otherwise today."""
+    """A file that is known: count it, and see if its facts would read otherwise today."""
     if same_place:
         done.known += 1
     else:
@@ -163,9 +172,7 @@ def _again(file: _File, facts: str, same_place: bool, done: _Done) -> None:
     before.pop("path", None)
     now.pop("path", None)
     if before != now:
-        done.note(
-            "its facts read otherwise now than when it was ingested; those recorded then stay", file.path
-        )
+        done.reread.append((file, facts))
 
 
 def _tell_claims(connection: Connection, new: list[_File], instrument: str, done: _Done) -> None:
@@ -198,22 +205,44 @@ def _claimed(file: _File, other: str) -> str:
     )
 
 
+def _reread(writing: Writing, instrument: str, done: _Done, again: bool) -> None:
+    """Tell of exposures whose facts read otherwise; if asked, the new ones count from now on."""
+    if again:
+        kept = [
+            {"subject": file.hash, "facts": {"instrument": instrument, "facts": json.loads(before)}}
+            for file, before in done.reread
+        ]
+        writing.events(REREAD, kept)
+    table = schema.exposure
+    what = "its facts read otherwise now than when it was ingested"
+    for file, _ in done.reread:
+        if again:
+            same = table.c.hash == file.hash, table.c.instrument == instrument
+            writing.connection.execute(update(table).where(*same).values(_columns(file)))
+            done.note(f"{what}: those of now count", file.path)
+        else:
+            done.note(f"{what}; those recorded then stay, unless you ingest it with --again", file.path)
+    done.reread.clear()
+
+
 def _record(writing: Writing, new: list[_File], instrument: str) -> None:
     """Rows of new exposures, under one event."""
     revision = writing.event("ingested", subject=instrument, facts=text_of({"count": len(new)}))
-    rows: list[dict[str, Any]] = [
-        {
-            "instrument": instrument,
-            "identifier": file.identifier,
-            "detector": str(file.exposure.detector),
-            "kind": file.exposure.kind,
-            "filter": file.exposure.filter,
-            "start": file.exposure.start,
-            "mid": file.exposure.mid,
-            "facts": exposure_json(file.exposure),
-            "hash": file.hash,
-            "revision": revision,
-        }
-        for file in new
+    rows = [
+        {**_columns(file), "instrument": instrument, "hash": file.hash, "revision": revision} for file in new
     ]
     writing.connection.execute(insert(schema.exposure), rows)
+
+
+def _columns(file: _File) -> dict[str, Any]:
+    """What the table holds of the facts of an exposure."""
+    exposure = file.exposure
+    return {
+        "identifier": file.identifier,
+        "detector": str(exposure.detector),
+        "kind": exposure.kind,
+        "filter": exposure.filter,
+        "start": exposure.start,
+        "mid": exposure.mid,
+        "facts": exposure_json(exposure),
+    }

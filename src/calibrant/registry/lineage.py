@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Text, bindparam, select
 
 from calibrant.errors import RegistryError
 from calibrant.registry import places, schema, words
@@ -17,6 +17,13 @@ from calibrant.registry.records import Lineage, Node
 
 _event = schema.event
 _WITHDRAWN = select(_event.c.subject, _event.c.revision, _event.c.why).where(_event.c.kind == "withdrawn")
+
+# One statement for the whole ancestry, made once: every lookup asks it.
+_above = select(bindparam("key", type_=Text).label("key")).cte("above", recursive=True)
+_above = _above.union(
+    select(schema.lineage.c.parent).where(schema.lineage.c.child == _above.c.key)
+)  # union, not union_all: what has two ways up is followed once
+_GONE_ABOVE = _WITHDRAWN.where(_event.c.subject == _above.c.key)
 
 
 class Withdrawal(NamedTuple):
@@ -87,11 +94,37 @@ def tainted(connection: Connection, identity: str) -> tuple[str, ...]:
     identity : str
         Of a product, or hash of a calibrated frame.
     """
-    ancestors = list(dict.fromkeys(parent for _, parent, _, _ in _ancestry(connection, [identity])))
-    gone = _withdrawals(connection, ancestors)
-    found = [key for key in ancestors if key in gone]
-    nodes = _nodes(connection, found, {})
-    return tuple(_sentence(nodes[key], gone[key]) for key in found)
+    gone = _gone_above(connection, identity)
+    gone.pop(identity, None)
+    return tuple(sentences(connection, gone, gone))
+
+
+def warnings(connection: Connection, identity: str, revision: int) -> Iterator[str]:
+    """What was withdrawn of a product that was chosen as of a revision, and of its ancestry.
+
+    What became known later changes no choice of then, and is told as known since.
+
+    Parameters
+    ----------
+    connection : Connection
+    identity : str
+        Of a product.
+    revision : int
+    """
+    gone = _gone_above(connection, identity)
+    own = gone.pop(identity, None)
+    if own is not None:
+        yield f"it was withdrawn since (revision {own.revision}): {own.why}"
+    for told, known in ((True, "it is tainted"), (False, "it is tainted, as is known since")):
+        some = {key: found for key, found in gone.items() if (found.revision <= revision) is told}
+        for sentence in sentences(connection, some, gone):
+            yield f"{known}: {sentence}"
+
+
+def _gone_above(connection: Connection, key: str) -> dict[str, Withdrawal]:
+    """A thing and its ancestors, those of them that were withdrawn."""
+    rows = connection.execute(_GONE_ABOVE, {"key": key})
+    return {row.subject: Withdrawal(row.revision, row.why or "") for row in rows}
 
 
 def withdrawals(connection: Connection) -> dict[str, Withdrawal]:

@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 
 from calibrant.errors import NoMatchError, OptionError
 from calibrant.frame import Exposure
-from calibrant.registry import places, rows, schema, select, subject
+from calibrant.registry import lineage, places, rows, schema, select, subject
 from calibrant.registry.asking import Asked, Question, as_of, understood
 from calibrant.registry.memory import Memory, Setting, Slot
 from calibrant.registry.records import Ask, Candidate, Choice
 from calibrant.registry.times import moment
 
-__all__ = ["Memory", "Question", "calibrated", "choose", "for_exposure", "raw", "revision_of"]
+__all__ = ["Memory", "Question", "calibrated", "choose", "for_exposure", "given", "raw", "revision_of"]
 
 NEAREST = 20
 """Products looked at for the nearest misses."""
@@ -76,9 +76,23 @@ def _chosen(connection: Connection, asked: Asked, memory: Memory) -> Choice:
         judgement = select.judge(near, asked.ask)
     if judgement.problem is not None:
         raise judgement.problem
-    choice = select.chosen(judgement.left[0], asked.ask)
-    path = next(iter(places.of_product(connection, choice.candidate.identity)), "")
-    return replace(choice, path=path, revision=asked.revision, notes=(*asked.notes, *choice.notes))
+    return given(connection, judgement.left[0], asked)
+
+
+def given(connection: Connection, candidate: Candidate, asked: Asked) -> Choice:
+    """A candidate as the choice: where its file is, and all that there is to say about it.
+
+    Parameters
+    ----------
+    connection : Connection
+    candidate : Candidate
+        That no rule refused.
+    asked : Asked
+    """
+    choice = select.chosen(candidate, asked.ask)
+    path = next(iter(places.of_product(connection, candidate.identity)), "")
+    warned = lineage.warnings(connection, candidate.identity, asked.revision)
+    return replace(choice, path=path, revision=asked.revision, notes=(*asked.notes, *choice.notes, *warned))
 
 
 def left(connection: Connection, asked: Asked, memory: Memory) -> list[Candidate]:
@@ -174,7 +188,10 @@ def calibrated(connection: Connection, question: Question) -> str:
 
 def _subject(connection: Connection, question: Question) -> tuple[subject.Subject, int]:
     if question.exposure is None:
-        raise OptionError(f"which {question.kind} frame is meant?", do="say the exposure")
+        raise OptionError(
+            f"a {question.kind} frame is asked for, and no exposure is named",
+            do="say which, for example exposure=2024110800246",
+        )
     revision = None if question.as_of is None else revision_of(connection, question.as_of)
     found = subject.find(
         connection,

@@ -63,6 +63,7 @@ class Recording:
         exposures: Iterable[Exposure],
         *,
         instrument: Instrument | None = None,
+        again: bool = False,
         progress: Progress | None = None,
         hashes: HashCache | None = None,
     ) -> Ingested:
@@ -74,6 +75,9 @@ class Recording:
             With paths; those that are known are not recorded again.
         instrument : Instrument, optional
             By default the one of `exposures`.
+        again : bool
+            Whether facts that read otherwise now replace those recorded before, which an `as_of` of before
+            still answers with.
         progress : callable, optional
             Called as progress(done, total, what).
         hashes : HashCache, optional
@@ -87,7 +91,7 @@ class Recording:
         cache = self._cache() if hashes is None else hashes
         known = opening.hashed_ahead(paths, cache, progress)
         with self._writing() as writing:
-            done = ingest(writing, listed, known, model)
+            done = ingest(writing, listed, known, model, again)
         cache.save()
         return done
 

@@ -1,7 +1,8 @@
 """The tables of a registry: one description for SQLite and PostgreSQL.
 
 What is reported is never changed: events, exposures, files and products are only added. Two tables are
-derived, and kept in the transaction that adds the event: ``current_validity`` and ``tag_member``.
+derived, and kept in the transaction that adds the event: ``current_validity`` and ``tag_member``. The facts
+of an exposure are read again on demand: the row holds those of now, the event those of before.
 Times are int64 microseconds since 1970 UTC; validity is half-open, [begin, end).
 """
 
@@ -114,7 +115,7 @@ product = Table(
     Column("hash", Text, ForeignKey("file.hash"), nullable=False),
     Column("facts", Text, nullable=False),  # JSON: effect, options, versions, created, notes
     Column("revision", BigInteger, nullable=False),  # of its draft
-    Index("product_by_setting", "setting", "epoch"),
+    Index("product_by_setting", "setting", "epoch", "revision"),  # covers counting those of a revision
     Index("product_by_hash", "hash"),
 )
 

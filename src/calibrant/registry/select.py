@@ -134,6 +134,8 @@ def _outside_words(candidate: Candidate, ask: Ask) -> str:
     far = _outside(candidate, ask.mid) or 0
     ended = candidate.end is not None and ask.mid >= candidate.end
     what = "the exposure" if ask.start is not None else "the time asked for"
+    if ended and not far:
+        return f"{span(candidate)}: the end itself, where {what} is, belongs to the next one"
     return f"{span(candidate)}, {duration(far)} {'before' if ended else 'after'} {what}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibrant.files.hashing import HashCache
+from calibrant.files.hashing import HashCache, file_hash
 from calibrant.files.reading import Pathish
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.model import Instrument
@@ -24,6 +24,8 @@ DEFAULT = "calibrant.db"
 VARIABLE = "CALIBRANT_REGISTRY"
 
 Progress = Callable[[int, int, str], None]
+
+_OTHER_BYTES = "the product in it is the one recorded, the bytes of the file around it are not"
 
 
 def default_place() -> str:
@@ -178,14 +180,18 @@ class Registry(Recording):
             As of `get`.
         """
         held = self._held(kind, question)
-        return answering.path_of(held), held.choice
+        path, choice = answering.path_of(held), held.choice
+        if choice is not None:
+            hash = file_hash(path)
+            with self._database.read() as connection:
+                if places.product_in(connection, hash) != choice.candidate.identity:
+                    choice = replace(choice, notes=(*choice.notes, f"{path}: {_OTHER_BYTES}"))
+        return path, choice
 
     def _held(self, kind: str, question: Mapping[str, Any]) -> answering.Held:
         self.last = None
         with self._database.read() as connection:
             held = answering.held(connection, self._question(kind, question), self._memory)
-            if held.choice is not None:
-                held = replace(held, choice=answering.with_taint(connection, held.choice))
         self.last = held.choice
         return held
 
@@ -206,8 +212,7 @@ class Registry(Recording):
         """
         with self._database.read() as connection:
             asked = self._question(kind, question)
-            found = questions.for_exposure(connection, kind, exposure, asked, self._memory)
-            return answering.with_taint(connection, found)
+            return questions.for_exposure(connection, kind, exposure, asked, self._memory)
 
     def explain(self, kind: str, **question: Any) -> Explanation:
         """Every candidate of a question: chosen, or which rule refused it; arguments as of `get`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from calibrant.errors import AmbiguousError, NoMatchError, RegistryError
 from calibrant.frame import MICROSECOND, Exposure
 from calibrant.registry import places, schema
-from calibrant.registry.facts import exposure_of
+from calibrant.registry.facts import REREAD, exposure_of, text_of
 from calibrant.registry.words import moment, nearest
 
 _exposure = schema.exposure
@@ -29,6 +30,15 @@ _WITHDRAWN = (
     )
     .order_by(schema.event.c.revision)
     .limit(1)
+)
+_REREAD = (
+    select(schema.event.c.facts)
+    .where(
+        schema.event.c.subject == bindparam("subject"),
+        schema.event.c.kind == REREAD,
+        schema.event.c.revision > bindparam("revision"),
+    )
+    .order_by(schema.event.c.revision)
 )
 _FRAMES = (
     select(schema.frame.c.hash)
@@ -86,7 +96,7 @@ def find(
     detectors : callable, optional
         Instrument -> those detectors that come into question, where none is said.
     revision : int, optional
-        Exposures that were known then go before others.
+        Exposures that were known then go before others, with the facts that were known then.
 
     Raises
     ------
@@ -111,10 +121,20 @@ def find(
         identifier=row.identifier,
         instrument=row.instrument,
         detector=row.detector,
-        exposure=exposure_of(row.facts),
+        exposure=exposure_of(_facts(connection, row, revision)),
         hash=row.hash,
         revision=row.revision,
     )
+
+
+def _facts(connection: Connection, row: Row[Any], revision: int | None) -> str:
+    """The facts of an exposure as they were known at a revision."""
+    if revision is not None:  # the first reading after it keeps what was known then
+        for text in connection.execute(_REREAD, {"subject": row.hash, "revision": revision}).scalars():
+            kept = json.loads(text)
+            if kept["instrument"] == row.instrument:
+                return text_of(kept["facts"])
+    return str(row.facts)
 
 
 def _narrowed(
