@@ -105,8 +105,9 @@ def fit(
     model : str
         ``linear``, ``quadratic``, ``exponential`` or ``full`` (which needs `covariance`).
     covariance : array, optional
-        (levels, n, n), adu^2, of one frame; [:, 0, 0] is replaced by `variance`. With models other than the
-        full one its lags are fitted one by one, at the gain of the variance.
+        (levels, n, n), adu^2, of one frame; [:, 0, 0] is replaced by `variance`. The matrices come from the
+        full model, or from one lag after the other if the levels do not determine it, whatever `model` says of
+        the gain, a00 and noise.
     covariance_pixels : array, optional
         (levels, n, n), pairs of pixels of each covariance; `pixels` if not given.
     sigma_clip : float
@@ -281,27 +282,19 @@ def _root(square: float, sigma: float) -> tuple[float, float, tuple[str, ...]]:
 def _with_covariances(found: PtcFit, given: _Given) -> PtcFit:
     """Matrices of the lags; of the full model also gain, noise and a00."""
     assert given.covariance is not None and given.covariance_pixels is not None
-    lags = each_lag(
-        given.mean, given.covariance, given.covariance_pixels, found.model_variance, found.gain, found.used
-    )
-    if lags is None:
-        return replace(found, notes=(*found.notes, "too few levels for the lags of the covariances"))
-    if found.model != "full":
-        return _lags_beside(found, lags)
-    whole = all_lags(given.mean, given.covariance, given.covariance_pixels, found.gain, found.used, lags)
-    if whole is None:
+    facts = (given.mean, given.covariance, given.covariance_pixels)
+    lags = each_lag(*facts, found.model_variance, found.gain, found.used)
+    whole = None if lags is None else all_lags(*facts, found.gain, found.used, lags)
+    if whole is not None and found.model == "full":
+        return _of_matrices(found, whole)
+    if found.model == "full":
         return _nothing("full", given, "the levels do not determine the full covariance model")
-    return _of_matrices(found, whole)
-
-
-def _lags_beside(found: PtcFit, lags: Matrices) -> PtcFit:
-    """Lags fitted one by one; that of no distance is the model's own."""
-    values = lags.values
-    values[:, 0, 0] = found.model_variance
-    if found.model != "linear":
-        lags.a[0, 0], lags.a_sigma[0, 0] = found.a00, found.a00_sigma
-    lags.noise[0, 0] = found.n00
-    return replace(found, a=lags.a, a_sigma=lags.a_sigma, noise=lags.noise, model_covariance=values)
+    if lags is None:
+        blank = np.full(given.covariance.shape[1:], math.nan)
+        note = "too few levels for the lags of the covariances"
+        return replace(found, a=blank, a_sigma=blank, noise=blank, notes=(*found.notes, note))
+    best = whole or lags
+    return replace(found, a=best.a, a_sigma=best.a_sigma, noise=best.noise, model_covariance=best.values)
 
 
 def _of_matrices(found: PtcFit, whole: Matrices) -> PtcFit:

@@ -160,13 +160,20 @@ def _first(levels: Levels, least: int) -> NDArray[np.bool_]:
 
 
 def _departure(name: str, found: Solution, levels: Levels, used: NDArray[np.bool_], values: F8) -> F8:
-    """Residuals in sigmas."""
+    """Residuals in sigmas, each from a curve that has not seen the level itself.
+
+    For a level that was used, r / sqrt(s^2 - p^2) with p the error of the prediction is that of the fit without
+    it; for the others the two errors add.
+    """
     _, slopes = evaluate(name, found.parameters, levels.mean)
     free = FREE[name]
     covariance = found.covariance[np.ix_(free, free)]
     error = standard_error(values, levels.pixels)
     predicted = np.einsum("ij,jk,ik->i", slopes[:, free], covariance, slopes[:, free])
-    residual = (levels.variance - values) / np.sqrt(error**2 + predicted)
+    square = error**2 + np.where(used, -predicted, predicted)
+    # A level that alone decides a parameter lies on its own curve and says nothing.
+    alone = square < 1e-6 * error**2
+    residual = np.where(alone, 0.0, levels.variance - values) / np.sqrt(np.where(alone, error**2, square))
     scatter = MAD_TO_STD * float(np.median(np.abs(residual[used]))) if used.sum() > len(free) else 1.0
     return np.asarray(residual / max(1.0, scatter), np.float64)
 
