@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calibrant.effects import (
         bias,
+        brighter_fatter,
         cosmic_rays,
+        crosstalk,
         dark,
         defects,
         flat,
@@ -18,7 +20,19 @@ if TYPE_CHECKING:
         read_noise,
     )
 
-__all__ = ["bias", "cosmic_rays", "dark", "defects", "flat", "gain", "overscan", "pedestal", "read_noise"]
+__all__ = [
+    "bias",
+    "brighter_fatter",
+    "cosmic_rays",
+    "crosstalk",
+    "dark",
+    "defects",
+    "flat",
+    "gain",
+    "overscan",
+    "pedestal",
+    "read_noise",
+]
 
 
 def __getattr__(name: str) -> Any:

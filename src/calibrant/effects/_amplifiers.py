@@ -73,17 +73,20 @@ def regions(exposures: Exposures) -> tuple[Region, ...]:
     found = []
     for readout, amp in zip(readouts, assembly.amplifiers, strict=True):
         if assembled:
-            at, flips = window(amp.place, assembly.shape), _order(readout, amp.place)
+            at, flips = window(amp.place, assembly.shape), in_order(amp.place, readout.corner)
         else:
-            at, flips = window(amp.data, raw), _order(readout, amp.data)
+            at, flips = window(amp.data, raw), in_order(amp.data, readout.corner)
         found.append(Region(amp.name, at, flips, readout))
     return tuple(found)
 
 
-def _order(readout: Readout, section: Section) -> Section:
-    """From the corner that the instrument file states, or from a section that runs backwards."""
+def in_order(section: Section, corner: str) -> Section:
+    """Slices that turn an amplifier so that the pixel read first is [0, 0].
+
+    From the corner that the instrument file states, or from a section that runs backwards.
+    """
     rows, cols = turns(section)
-    up, left = BACKWARDS.get(readout.corner, (True, True))
+    up, left = BACKWARDS.get(corner, (True, True))
     return (
         slice(None, None, -1 if rows.step == -1 or up else None),
         slice(None, None, -1 if cols.step == -1 or left else None),

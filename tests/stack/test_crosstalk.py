@@ -1,0 +1,66 @@
+"""The crosstalk kernel against its formula in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calibrant.errors import ShapeError
+from calibrant.stack import kernels_amplifiers
+from calibrant.stack.kernels_amplifiers import crosstalk
+
+
+def formula(planes, matrix):
+    """In float64: coefficients and values that are no numbers take nothing away."""
+    known = np.nan_to_num(np.asarray(planes, float), nan=0.0, posinf=0.0, neginf=0.0)
+    return planes - np.einsum("srk,st->trk", known, np.nan_to_num(matrix))
+
+
+def case(amps, seed=1):
+    rng = np.random.default_rng(seed)
+    planes = rng.normal(1000, 300, (amps, 7, 33)).astype(np.float32)
+    planes[0, 2, 3], planes[-1, 4, 5] = np.nan, np.inf
+    matrix = rng.normal(0, 1e-2, (amps, amps))
+    matrix[rng.random((amps, amps)) < 0.3] = 0
+    matrix[rng.random((amps, amps)) < 0.1] = np.nan
+    np.fill_diagonal(matrix, 0)
+    return planes, matrix
+
+
+@pytest.mark.parametrize("amps", [1, 2, 5, 16])
+def test_kernel_is_the_formula(amps):
+    planes, matrix = case(amps)
+    np.testing.assert_allclose(crosstalk(planes, matrix), formula(planes, matrix), rtol=2e-6)
+
+
+def test_python_form_is_the_formula(monkeypatch):
+    for name, kernel in vars(kernels_amplifiers).copy().items():
+        if hasattr(kernel, "py_func"):
+            monkeypatch.setattr(kernels_amplifiers, name, kernel.py_func)
+    planes, matrix = case(3)
+    with np.errstate(invalid="ignore"):
+        done = crosstalk(planes, matrix)
+    np.testing.assert_allclose(done, formula(planes, matrix), rtol=2e-6)
+
+
+def test_the_matrix_is_source_by_target():
+    """Amplifier 0 is bright; only amplifier 1 sees it. The transposed matrix would correct the bright one."""
+    planes = np.zeros((2, 1, 4), np.float32)
+    planes[0, 0, 1] = 1000
+    planes[1, 0, 1] = 3
+    done = crosstalk(planes, np.array([[0, 3e-3], [0, 0]]))
+    assert done[1, 0, 1] == 0 and done[0, 0, 1] == 1000
+    assert crosstalk(planes, np.array([[0, 0], [3e-3, 0]]))[1, 0, 1] == 3
+
+
+def test_input_is_left_alone():
+    planes, matrix = case(4)
+    before = planes.copy()
+    crosstalk(planes, matrix)
+    np.testing.assert_array_equal(planes, before)
+
+
+@pytest.mark.parametrize(("planes", "matrix"), [((3, 2, 2), (2, 2)), ((2, 2), (2, 2)), ((2, 2, 2), (2, 3))])
+def test_matrices_that_do_not_fit_are_refused(planes, matrix):
+    with pytest.raises(ShapeError):
+        crosstalk(np.zeros(planes, np.float32), np.zeros(matrix))
