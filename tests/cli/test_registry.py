@@ -169,6 +169,8 @@ def test_withdraw_taints_what_was_made_of_it(run, masters):
     assert told.code == 1 and "tainted" in told.out and "light leak" in told.out
     assert "light leak" in run("get", "flat", "-e", "spiral-R-001").err
     assert "light leak" in run("explain", "flat", "-e", "spiral-R-001").err
+    assert "it is tainted: bias" in run("get", "visit_image", "-e", "spiral-R-001").err
+    assert "light leak" in run("get", "visit_image", "-e", "spiral-R-001", "--json").json["notes"][0]
     assert "it was withdrawn: nothing chooses it" in run("verify", masters["bias"]).out
     assert run("ls", "--state", "withdrawn").out.splitlines()[-2].startswith("1 product of")
     assert "is withdrawn: light leak" in run("lineage", masters["flat"]).out

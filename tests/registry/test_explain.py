@@ -84,6 +84,10 @@ def test_every_rule_is_told_once_and_the_rest_is_counted(filled):
         found.question == "flat of cam for 2024-11-09T12:00:00Z, detector 0, filter r; tags default, second"
     )
     assert found.problem == ""
+    text = str(found).splitlines()
+    assert text[0] == found.question and text[1].endswith("  chosen")
+    assert text[7].endswith("  withdrawn: light leak") and "filter is g, not r" in text[8]
+    assert text[-1] == "  refused besides: 16 by keys"
 
 
 def test_no_match_is_a_problem_not_an_error(filled):

@@ -355,6 +355,15 @@ def test_calibrated_frames_by_both_names(registry, raws, tmp_path):
     assert {node.kind for node in found.nodes.values()} == {"calibrated", "flat", "light"}
     with pytest.raises(NoMatchError, match="calibrated"):
         registry.get("calibrated", exposure="m2")
+    before = registry.revision
+    registry.withdraw(made.identity, "dust")
+    registry.get("calibrated", exposure="m1")
+    (note,) = registry.notes
+    assert note.startswith(f"it is tainted: flat {made.identity[:19]}") and note.endswith("dust")
+    registry.get("calibrated", exposure="m1", as_of=before)
+    assert registry.notes[0].startswith("it is tainted, as is known since")
+    registry.get("raw", exposure="m1")
+    assert registry.notes == ()
     with pytest.raises(OptionError, match="no product"):
         registry.explain("raw", exposure="m1")
 

@@ -229,8 +229,8 @@ def get(
             from calibrant.files.copying import copy
 
             copy(path, out, overwrite=terminal.overwrite)
-        result = {"kind": kind, "path": path, "out": None if out is None else str(out)}
-        result |= {} if choice is None else show.choice_facts(choice)
+        result: dict[str, Any] = {"kind": kind, "path": path, "out": None if out is None else str(out)}
+        result |= {"notes": list(registry.notes)} if choice is None else show.choice_facts(choice)
         terminal.result(result, lambda: show.got(result))
         for note in () if choice is None else choice.notes:
             terminal.say(f"note: {note}")

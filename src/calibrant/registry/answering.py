@@ -12,7 +12,7 @@ from calibrant.errors import OptionError
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.model import Instrument
 from calibrant.product import Product
-from calibrant.registry import listing, opening, places, questions
+from calibrant.registry import lineage, listing, opening, places, questions
 from calibrant.registry.database import head
 from calibrant.registry.memory import Memory
 from calibrant.registry.questions import Question
@@ -42,6 +42,8 @@ class Held:
         Of a raw frame.
     instrument : Instrument or None
         That reads a raw frame.
+    notes : tuple of str
+        What there is to say of a frame; of a product, its choice says it.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Held:
     hash: str = ""
     exposure: Exposure | None = None
     instrument: Instrument | None = None
+    notes: tuple[str, ...] = ()
 
 
 def question(kind: str, usual: Mapping[str, Any], given: Mapping[str, Any]) -> Question:
@@ -98,7 +101,11 @@ def held(connection: Connection, asked: Question, memory: Memory) -> Held:
         return Held(asked.kind, paths, hash=hash, exposure=exposure, instrument=model)
     if asked.kind in CALIBRATED:
         hash, paths = listing.held(connection, questions.calibrated(connection, asked))
-        return Held(asked.kind, paths, hash=hash)
+        revision = (
+            head(connection)[0] if asked.as_of is None else questions.revision_of(connection, asked.as_of)
+        )
+        notes = tuple(lineage.warnings(connection, hash, revision))
+        return Held(asked.kind, paths, hash=hash, notes=notes)
     choice = questions.choose(connection, asked, memory)
     found = places.of_product(connection, choice.candidate.identity)
     paths = list(dict.fromkeys([*([choice.path] if choice.path else []), *found]))

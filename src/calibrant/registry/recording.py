@@ -39,7 +39,7 @@ class Recording:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences from opening it and from the last writing."""
+        """Sentences from opening it, and from the last writing or the last frame that was asked for."""
         return (*self._database.notes, *self._said)
 
     def entry(self, ref: Pathish) -> Entry:

@@ -111,7 +111,8 @@ class Choice:
     level : int
         0 inside its validity; n if it had to be taken from outside; -1 for a draft.
     notes : tuple of str
-        Sentences for the user: an exposure that crosses a boundary, a level, a draft, a zone assumed.
+        Sentences for the user: an exposure that crosses a boundary, a level, a draft, a zone assumed, and
+        what of its ancestry was withdrawn.
     path : str
         Where its file is; empty if the rule alone was asked.
     revision : int
@@ -161,6 +162,18 @@ class Explanation:
     rest: Mapping[str, int]
     total: int
     notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line for each candidate, the question first."""
+        told = [
+            f"  {line.candidate.identity[:19]}  "
+            + ("chosen" if line.refusal is None else line.refusal.sentence)
+            for line in self.lines
+        ]
+        rest = [f"  refused besides: {number} by {rule}" for rule, number in self.rest.items()]
+        return "\n".join(
+            [self.question, *told, *rest, *([self.problem] if self.problem else []), *self.notes]
+        )
 
 
 @dataclass(frozen=True)

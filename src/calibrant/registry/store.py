@@ -158,7 +158,8 @@ class Registry(Recording):
         Returns
         -------
         Product or Frame
-            With every plane in memory. What was chosen, and why there is something to say, is in `last`.
+            With every plane in memory. What was chosen, and what there is to say about it, is in `last`; of a
+            frame, in `notes`.
 
         Raises
         ------
@@ -192,7 +193,7 @@ class Registry(Recording):
         self.last = None
         with self._database.read() as connection:
             held = answering.held(connection, self._question(kind, question), self._memory)
-        self.last = held.choice
+        self.last, self._said = held.choice, held.notes
         return held
 
     def choose(self, kind: str, **question: Any) -> Choice:
