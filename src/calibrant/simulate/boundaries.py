@@ -26,8 +26,8 @@ from calibrant.simulate.structure import F4, Shape
 F8 = NDArray[np.float64]
 
 BORDER, CLOUD = 12, 6  # nodes of the quadrature along a border, and along a side of the cloud of charge
-MOST_STEPS = 24
-STEPS_PER_AREA = 80.0  # steps for a pixel that would lose all its area
+MOST_STEPS = 16
+STEPS_PER_AREA = 50.0  # steps for a pixel that would lose all its area
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -175,13 +175,87 @@ class Epoch(Model):
     tilt: tuple[float, float] = (0.0, 0.0)
 
 
+class Faults(Model):
+    """How strong the faults of a detector's charge and amplifiers are; each amplifier draws its own.
+
+    Attributes
+    ----------
+    a00 : float
+        Relative change of a pixel's area by an electron in it, 1/electron; see `Boundaries.dipole`.
+    nonlinearity : float
+        Fraction of the signal that is missing at full well.
+    crosstalk, far : float
+        Part of its signal that an amplifier gives to the next one, and to those far away.
+    cti_serial, cti_parallel : float
+        Fraction of the charge that a transfer leaves behind.
+    pedestal : float
+        Sigma over the amplifiers, adu.
+    """
+
+    a00: float = Field(default=-3e-6, lt=0)
+    nonlinearity: float = 0.0
+    crosstalk: float = 0.0
+    far: float = 0.0
+    cti_serial: float = 0.0
+    cti_parallel: float = 0.0
+    pedestal: float = 0.0
+
+
+class Lamp(Model):
+    """The lamp of a laboratory: electron/s in a pixel, and what its photodiode makes of an electron."""
+
+    rate: float = Field(gt=0)
+    photodiode: float = Field(gt=0)
+    scatter: float = 0.0
+
+
+class Series(Model):
+    """Exposures of one purpose.
+
+    Attributes
+    ----------
+    object : str
+        As headers give it.
+    kind : str
+        ``flat`` or ``light``.
+    scene : str
+        Of a light frame: ``spots`` (in one amplifier after the other), ``stars`` (alike, on a grid) or
+        ``sky`` (a field of stars, dithered, with a sky and fringes that vary).
+    levels : tuple of float
+        Electrons: of flats, or of the brightest pixel of spots and stars.
+    span : tuple of float
+        First and last level and how many, log-spaced, instead.
+    repeat : int
+        Exposures of each level.
+    exptime : float
+        Seconds; flats have that of the lamp.
+    """
+
+    object: str
+    kind: Literal["flat", "light"]
+    scene: Literal["", "spots", "stars", "sky"] = ""
+    band: str
+    levels: tuple[float, ...] = (0.0,)
+    span: tuple[float, float, int] | None = None
+    repeat: int = Field(default=1, ge=1)
+    exptime: float = 0.0
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """Its levels, electrons."""
+        if self.span is None:
+            return self.levels
+        first, last, count = self.span
+        return tuple(round(first * (last / first) ** (k / max(1, count - 1)), 1) for k in range(count))
+
+
 class NightPlan(Model):
-    """What is taken on one day of observing: frames of each kind (flats in each band), and visits.
+    """What is taken on one day of observing: frames of each kind (flats in each band), series, and visits.
 
     Attributes
     ----------
     afternoon : str
-        UTC time at which calibrations begin.
+        UTC time at which calibrations begin; series follow.
     visits : mapping of str to int
         Band -> sequence number.
     """
@@ -191,6 +265,7 @@ class NightPlan(Model):
     biases: int = 0
     darks: int = 0
     flats: int = 0
+    series: tuple[Series, ...] = ()
     visits: dict[str, int] = Field(default={})
 
 
@@ -217,6 +292,10 @@ class Camera(Model):
         mm, rows and columns of the pixels of one detector.
     scale : float
         arcsec/mm.
+    faults : Faults, optional
+        None: charge moves no boundaries, and amplifiers are perfect but for their noise.
+    lamp : Lamp, optional
+        None: its flats are those of a telescope, with the exposure time of their band.
     """
 
     name: str
@@ -242,6 +321,8 @@ class Camera(Model):
     epochs: tuple[Epoch, ...]
     nights: tuple[NightPlan, ...]
     darks: Darks
+    faults: Faults | None = None
+    lamp: Lamp | None = None
 
     @cached_property
     def side(self) -> int:

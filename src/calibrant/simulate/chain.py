@@ -49,6 +49,40 @@ class Chain:
         zero = np.zeros(amplifiers)
         return cls(zero, zero, np.zeros((amplifiers, amplifiers)), zero, zero, zero)
 
+    @classmethod
+    def drawn(
+        cls,
+        wells: Sequence[float],
+        rng: np.random.Generator,
+        *,
+        nonlinearity: float = 0.0,
+        crosstalk: float = 0.0,
+        far: float = 0.0,
+        cti_serial: float = 0.0,
+        cti_parallel: float = 0.0,
+        pedestal: float = 0.0,
+    ) -> Chain:
+        """Faults of amplifiers whose full wells are given in adu; the strengths are those of a camera's file.
+
+        Amplifiers next to each other in the order of their files disturb each other most, those after the
+        next with the opposite sign and a fifth of it, all others by chance.
+        """
+        count, full = len(wells), np.asarray(wells, np.float64)
+        missing = nonlinearity * rng.normal(1.0, 0.25, count)
+        bend = missing * rng.uniform(-0.3, 0.3, count)
+        apart = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+        matrix = far * rng.standard_normal((count, count))
+        matrix += crosstalk * rng.normal(1.0, 0.3, (count, count)) * ((apart == 1) - 0.2 * (apart == 2))
+        np.fill_diagonal(matrix, 0.0)
+        return cls(
+            quadratic=(missing + bend) / full,
+            cubic=bend / full**2,
+            crosstalk=matrix,
+            cti_serial=cti_serial * rng.uniform(0.5, 1.5, count),
+            cti_parallel=cti_parallel * rng.uniform(0.5, 1.5, count),
+            pedestal=rng.normal(0.0, 1.0, count) * pedestal,
+        )
+
     def measured(self, amplifier: int, true: NDArray[np.floating] | float) -> NDArray[np.floating]:
         """Signal above the bias that an amplifier makes of the `true` one, adu.
 

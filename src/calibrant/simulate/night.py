@@ -98,6 +98,12 @@ class Visit:
         Rows and columns by which the pointing moved the image.
     start : int
         Microseconds since 1970 UTC.
+    object : str
+        As headers give it, of a series in the laboratory.
+    photodiode : float
+        Reading of the lamp's photodiode, 0 if there is none.
+    sky, fringes : float
+        Factors on the light of the sky and on its fringes.
     """
 
     name: str
@@ -109,6 +115,10 @@ class Visit:
     temperature: float = 0.0
     shift: tuple[float, float] = (0.0, 0.0)
     start: int = 0
+    object: str = ""
+    photodiode: float = 0.0
+    sky: float = 1.0
+    fringes: float = 1.0
 
     @property
     def stem(self) -> str:

@@ -18,10 +18,12 @@ from calibrant.errors import OptionError
 from calibrant.files.fits import write, write_raw
 from calibrant.frame import MICROSECOND, iso_time
 from calibrant.product import Table
+from calibrant.simulate import bench, flat_structure, readout, structure
 from calibrant.simulate import detector as physics
-from calibrant.simulate import flat_structure, readout, structure
 from calibrant.simulate import scene as sky
-from calibrant.simulate.camera import Camera, Size, known
+from calibrant.simulate.boundaries import Boundaries
+from calibrant.simulate.camera import Camera, Faults, Size, known
+from calibrant.simulate.chain import Chain
 from calibrant.simulate.detector import Amplifier, Design, Detector
 from calibrant.simulate.flat_structure import Flats, Grid
 from calibrant.simulate.night import Visit
@@ -35,8 +37,9 @@ Progress = Callable[[int, int, str], None]
 TAI_UTC = 37  # seconds since 2017
 MJD_1970 = 40587.0
 DAY = 86_400 * MICROSECOND
+SKY = 0.3  # scatter of the logarithm of sky and fringes from exposure to exposure of a series
 IMGTYPE = {"bias": "BIAS", "dark": "DARK", "flat": "FLAT", "light": "OBJECT"}
-DUST, DETECTOR, SCENE, FRAME, NIGHT, EXPOSURE = range(6)
+DUST, DETECTOR, SCENE, FRAME, NIGHT, EXPOSURE, FAULTS, BENCH, LAMP = range(9)
 """What random numbers are for: the streams of one seed."""
 
 
@@ -149,7 +152,18 @@ def make_sensor(camera: Camera, size: Size, number: int, seed: int) -> Sensor:
         shutter=structure.shutter_delay(shape, design.shutter),
         dq=dq,
     )
-    return Sensor(number, grid, physics.damaged(clean, found), parts, _scene(camera, grid, number, seed))
+    faulty = _with_faults(physics.damaged(clean, found), camera.faults, (seed, FAULTS, number))
+    return Sensor(number, grid, faulty, parts, _scene(camera, grid, number, seed))
+
+
+def _with_faults(detector: Detector, faults: Faults | None, stream: tuple[int, ...]) -> Detector:
+    """The detector with moving boundaries and a chain, if its camera has faults."""
+    if faults is None:
+        return detector
+    wells = [detector.design.full_well / amplifier.gain for amplifier in detector.amplifiers]
+    strengths = faults.model_dump(exclude={"a00"})
+    chain = Chain.drawn(wells, np.random.default_rng(stream), **strengths)
+    return replace(detector, chain=chain, boundaries=Boundaries.dipole(faults.a00))
 
 
 def _amplifiers(
@@ -214,18 +228,30 @@ def _visit(camera: Camera, sensor: Sensor, planned: Planned, seed: int) -> Visit
     temperature, lamp = rng.normal(0.0, 0.02), rng.normal(0.0, 0.003)
     shift = rng.normal(0.0, camera.science.dither, 2) * sensor.grid.shape
     frame = np.random.default_rng((seed, EXPOSURE, day, planned.sequence, number)).normal(0.0, scatter.frame)
-    science = planned.kind == "light"
+    moving = planned.kind == "light" and planned.scene in ("", "sky")
+    level = float(planned.level * (1.0 + lamp)) if planned.kind == "flat" else planned.level
+    diode, sky, fringes = np.random.default_rng((seed, LAMP, day, planned.sequence)).standard_normal(3)
     return Visit(
         name=f"{identifier(camera, planned)}_{camera.raft}_{camera.slots[number]}.fits",
         kind=planned.kind,
         exptime=planned.exptime,
         filter=f"{planned.band}_{planned.epoch}" if planned.band else "",
-        level=float(planned.level * (1.0 + lamp)) if planned.kind == "flat" else 0.0,
+        level=level,
         offset=float(night + frame),
         temperature=round(float(camera.temperature + temperature), 3),
-        shift=(float(shift[0]), float(shift[1])) if science else (0.0, 0.0),
+        shift=(float(shift[0]), float(shift[1])) if moving else (0.0, 0.0),
         start=planned.start,
+        object=planned.object,
+        photodiode=_photodiode(camera, planned, level, float(diode)),
+        sky=float(np.exp(SKY * sky)) if planned.scene == "sky" else 1.0,
+        fringes=float(np.exp(SKY * fringes)) if planned.scene == "sky" else 1.0,
     )
+
+
+def _photodiode(camera: Camera, planned: Planned, level: float, noise: float) -> float:
+    if camera.lamp is None or planned.kind != "flat":
+        return 0.0
+    return round(camera.lamp.photodiode * level * (1.0 + camera.lamp.scatter * noise), 6)
 
 
 def identifier(camera: Camera, planned: Planned) -> str:
@@ -243,7 +269,7 @@ def _take(
     seed: int,
     overwrite: bool,
 ) -> None:
-    light, falling = _light(camera, sensor, planned, visit)
+    light, falling = _light(camera, sensor, planned, visit, seed)
     shot = expose(
         sensor.detector,
         np.random.default_rng((seed, FRAME, int(planned.day), planned.sequence, sensor.number)),
@@ -263,30 +289,55 @@ def _take(
                 "DETSIZE": f"[1:{cols},1:{rows}]",
                 "GAIN": round(amplifier.gain, 4),
                 "RDNOISE": round(amplifier.read_noise * amplifier.gain, 3),
+                **own,
             },
         )
-        for segment, amplifier, image in zip(
-            camera.amplifiers.segments, sensor.detector.amplifiers, shot.images, strict=True
+        for segment, amplifier, image, own in zip(
+            camera.amplifiers.segments,
+            sensor.detector.amplifiers,
+            shot.images,
+            _limits(sensor.detector),
+            strict=True,
         )
     ]
     write_raw(path, None, cards(camera, sensor, planned, visit), extensions, overwrite=overwrite)
     record.add(visit, shot.hits, shot.saturated, light)
 
 
+def _limits(detector: Detector) -> list[dict[str, int]]:
+    """Cards of where amplifiers saturate, if each has its own curve."""
+    if detector.chain is None:
+        return [{} for _ in detector.amplifiers]
+    margin = MARGIN * detector.design.read_noise / detector.design.gain
+    return [{"SATURATE": int(limit - margin)} for limit in readout.limits(detector)]
+
+
 def _light(
-    camera: Camera, sensor: Sensor, planned: Planned, visit: Visit
+    camera: Camera, sensor: Sensor, planned: Planned, visit: Visit, seed: int
 ) -> tuple[F4 | float | None, NDArray[np.floating] | float | None]:
     """Light of an exposure, electron/s at a response of 1, and as it meets the response to the lamp."""
     if planned.kind == "flat":
         return visit.level / visit.exptime, visit.level / visit.exptime
     if planned.kind != "light":
         return None, None
+    if planned.scene in ("spots", "stars"):
+        # Too many for the truth, which holds what they are made of.
+        return None, np.float32(visit.level / visit.exptime) * _shown(sensor, planned, seed)
     band, fringes = camera.bands[planned.band], sensor.parts["fringes"]
     light = sensor.scene.light(planned.band, visit.shift)
-    light += np.float32(band.sky * band.sky_fringes) * fringes
+    light += np.float32((visit.sky - 1.0) * band.sky)
+    light += np.float32(visit.fringes * band.sky * band.sky_fringes) * fringes
     # The lamp's tilt and its fringes are in the flats, not in the light of the sky.
     lamp = sensor.parts[f"lamp_{planned.epoch}"] * (1.0 + np.float32(band.fringes) * fringes)
     return light, light / lamp
+
+
+def _shown(sensor: Sensor, planned: Planned, seed: int) -> F4:
+    """A scene of the laboratory, 1 where it is brightest."""
+    rng, shape = np.random.default_rng((seed, BENCH, sensor.number, planned.amplifier + 1)), sensor.grid.shape
+    if planned.scene == "stars":
+        return bench.stars(shape, bench.places(shape, rng))
+    return bench.spots(shape, sensor.detector.amplifiers[planned.amplifier].window, rng)
 
 
 def cards(camera: Camera, sensor: Sensor, planned: Planned, visit: Visit) -> dict[str, Any]:
@@ -314,9 +365,13 @@ def cards(camera: Camera, sensor: Sensor, planned: Planned, visit: Visit) -> dic
     }
     if planned.band:
         header["FILTER"], header["FILTBAND"] = camera.bands[planned.band].filter, planned.band
-    if planned.kind == "light":
+    if planned.kind == "light" and planned.scene in ("", "sky"):
         science = camera.science
         header |= {"OBJECT": science.object, "RA": science.ra, "DEC": science.dec, "AIRMASS": 1.1}
+    if visit.object:
+        header["OBJECT"] = visit.object
+    if visit.photodiode:
+        header["PDFLUX"] = visit.photodiode
     return header
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, product
 
 from calibrant.errors import OptionError
 from calibrant.frame import MICROSECOND
@@ -53,11 +54,15 @@ class Planned:
         Seconds.
     band : str
     level : float
-        Electrons asked of a flat.
+        Electrons asked of a flat, or of the brightest pixel of a scene.
     epoch : int
         From 1; see `Epoch`.
     start : int
         Microseconds since 1970 UTC.
+    object, scene : str
+        Of a series; see `Series`.
+    amplifier : int
+        Number of the one that is lit, from 0; -1: all.
     """
 
     day: str
@@ -68,6 +73,9 @@ class Planned:
     level: float = 0.0
     epoch: int = 1
     start: int = 0
+    object: str = ""
+    scene: str = ""
+    amplifier: int = -1
 
 
 def plan(camera: Camera, counts: Counts, bands: Sequence[str] | None = None) -> list[Planned]:
@@ -92,11 +100,12 @@ def plan(camera: Camera, counts: Counts, bands: Sequence[str] | None = None) -> 
 
 
 def _calibrations(camera: Camera, night: NightPlan, counts: Counts) -> Iterator[Planned]:
-    """Biases, darks, and flats in each band, one after the other from the afternoon on."""
+    """Biases, darks, flats in each band, and series, one after the other from the afternoon on."""
     clock, epoch = _time(night.day, night.afternoon), camera.epoch(night.day)
     latest = _time(night.day, camera.science.evening)
-    for sequence, (kind, exptime, band, level) in enumerate(_series(camera, night, counts), 1):
-        end = clock + round((exptime + camera.readout_time) * MICROSECOND)
+    frames = chain(_frames(camera, night, counts), _series(camera, night))
+    for sequence, planned in enumerate(frames, 1):
+        end = clock + round((planned.exptime + camera.readout_time) * MICROSECOND)
         if end > latest or sequence >= camera.science.first:
             raise OptionError(
                 "so many calibrations are not finished before the night begins",
@@ -104,22 +113,45 @@ def _calibrations(camera: Camera, night: NightPlan, counts: Counts) -> Iterator[
                 got=f"exposure {sequence}",
                 do="ask for fewer biases, darks or flats",
             )
-        yield Planned(night.day, sequence, kind, exptime, band, level, epoch, clock)
+        yield replace(planned, day=night.day, sequence=sequence, epoch=epoch, start=clock)
         clock = end
 
 
-def _series(camera: Camera, night: NightPlan, counts: Counts) -> Iterator[tuple[str, float, str, float]]:
-    """Kind, exposure time, band and level of each calibration."""
+def _frames(camera: Camera, night: NightPlan, counts: Counts) -> Iterator[Planned]:
+    """Biases, darks and flats of a day."""
 
     def number(name: str) -> int:
         # A night without calibrations stays without: counts are those of a day that has some.
         usual, asked = int(getattr(night, name)), getattr(counts, name)
         return usual if asked is None or not usual else int(asked)
 
-    yield from [("bias", 0.0, "", 0.0)] * number("biases")
-    yield from [("dark", camera.darks.exptime, "", 0.0)] * number("darks")
+    yield from [Planned("", 0, "bias", 0.0)] * number("biases")
+    yield from [Planned("", 0, "dark", camera.darks.exptime)] * number("darks")
     for name, band in camera.bands.items():
-        yield from [("flat", band.exptime, name, band.level)] * number("flats")
+        yield from [Planned("", 0, "flat", band.exptime, name, band.level)] * number("flats")
+
+
+def _series(camera: Camera, night: NightPlan) -> Iterator[Planned]:
+    """Each exposure of the series of a day; exposures of one level follow each other."""
+    for series in night.series:
+        lit = range(len(camera.amplifiers.segments)) if series.scene == "spots" else [-1]
+        for level, amplifier in product(series.steps, lit):
+            lamp = camera.lamp if series.kind == "flat" else None
+            exptime = series.exptime if lamp is None else round(level / lamp.rate, 4)
+            name = camera.amplifiers.segments[amplifier].name if amplifier >= 0 else ""
+            yield from [
+                Planned(
+                    "",
+                    0,
+                    series.kind,
+                    exptime,
+                    series.band,
+                    level,
+                    object=f"{series.object} {name}".strip(),
+                    scene=series.scene,
+                    amplifier=amplifier,
+                )
+            ] * series.repeat
 
 
 def _visits(camera: Camera, night: NightPlan) -> Iterator[Planned]:

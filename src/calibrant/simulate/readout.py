@@ -116,12 +116,18 @@ def trimmed(detector: Detector, images: tuple[NDArray[np.uint16], ...]) -> NDArr
 
 def saturation(detector: Detector) -> float:
     """Counts in the raw frame from which a pixel is saturated: full well or the end of the converter, adu."""
-    wells = []
+    return min(limits(detector))
+
+
+def limits(detector: Detector) -> list[float]:
+    """The same for each amplifier."""
+    found = []
     for number, amplifier in enumerate(detector.amplifiers):
         full = detector.design.full_well / amplifier.gain
-        chain = detector.chain
-        wells.append(amplifier.level + (full if chain is None else float(chain.measured(number, full))))
-    return min(*wells, float(HIGHEST))
+        if detector.chain is not None:
+            full = float(detector.chain.measured(number, full))
+        found.append(min(amplifier.level + full, float(HIGHEST)))
+    return found
 
 
 def sections(detector: Detector, amplifier: Amplifier) -> dict[str, str]:

@@ -8,7 +8,8 @@ in electrons should show.
 
 The detectors of a raft have a truth each, with the parts of their flats as further planes (see `KIND`).
 
-Tables: ``files``, ``hits`` (a row for each pixel that a cosmic ray touched), ``saturated``, ``stars``.
+Tables: ``files``, ``hits`` (a row for each pixel that a cosmic ray touched), ``saturated``, ``stars``; if
+amplifiers have faults also those of `calibrant.simulate.fault_truth`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from calibrant.frame import DQ, MICROSECOND
 from calibrant.product import Kind, Product, Provenance, Quantity, Table
-from calibrant.simulate import readout
+from calibrant.simulate import fault_truth, readout
 from calibrant.simulate.cosmic_rays import Hits
 from calibrant.simulate.detector import Detector
 from calibrant.simulate.night import CAMERA, Visit
@@ -61,6 +62,13 @@ KIND = Kind(
         "saturation": "Raw counts at full well or at the end of the converter.",
         "hot_fraction": "Fraction of pixels flagged hot.",
         "prnu": "Sigma of the response pixel by pixel.",
+        "a00": "Relative change of the area of a pixel by an electron in it.",
+        "nonlinearity": "Fraction of the signal that is missing at full well.",
+        "quadratic": "measured = true - quadratic true^2 + cubic true^3.",
+        "cubic": "measured = true - quadratic true^2 + cubic true^3.",
+        "cti_serial": "Fraction of the charge that a serial transfer leaves behind.",
+        "cti_parallel": "Fraction of the charge that a parallel transfer leaves behind.",
+        "offset": "On pixels that see light, not on the overscan, once the shutter has been open.",
     },
 )
 
@@ -144,7 +152,7 @@ class Record:
             keys={"detector": self.name, "binning": (1, 1), "temperature": self.temperature},
             epoch=sum(mids) // len(mids) if mids else None,
             planes=planes,
-            units={**units, **COLUMNS},
+            units={**units, **COLUMNS, **(fault_truth.COLUMNS if self.detector.chain else {})},
             tables={**self._tables(), **self.tables},
             quantities=self._quantities(settings),
             provenance=Provenance(effect="simulate", options={"seed": self.seed}),
@@ -173,7 +181,7 @@ class Record:
     def _tables(self) -> dict[str, dict[str, NDArray[Any]]]:
         visits, stars = self._visits, self.scene.stars
         ra, dec = self.scene.wcs.to_sky(stars.row, stars.col)
-        return {
+        tables = {
             "files": {
                 "name": np.array([visit.name for visit in visits]),
                 "kind": np.array([visit.kind for visit in visits]),
@@ -191,6 +199,7 @@ class Record:
             "saturated": _columns(("file", "row", "col"), self._saturated),
             "stars": {"ra": ra, "dec": dec, "row": stars.row, "col": stars.col, "flux": stars.flux},
         }
+        return {**tables, **fault_truth.tables(self.detector, visits)}
 
     def _quantities(self, settings: Mapping[str, float]) -> tuple[Quantity, ...]:
         detector, design = self.detector, self.detector.design
@@ -205,6 +214,8 @@ class Record:
                 Quantity("read_noise", amplifier.read_noise, unit="adu", place=place),
                 Quantity("level", amplifier.level, unit="adu", place=place),
             ]
+        if several and detector.chain is not None:
+            found = list(fault_truth.quantities(detector))
         return (
             *found,
             Quantity("dark", dark, unit="adu/s"),
