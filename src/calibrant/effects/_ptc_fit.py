@@ -106,8 +106,8 @@ def fit(
         ``linear``, ``quadratic``, ``exponential`` or ``full`` (which needs `covariance`).
     covariance : array, optional
         (levels, n, n), adu^2, of one frame; [:, 0, 0] is replaced by `variance`. The matrices come from the
-        full model, or from one lag after the other if the levels do not determine it, whatever `model` says of
-        the gain, a00 and noise.
+        full model, or from one lag after the other if the levels do not determine it, whatever `model` gain,
+        a00 and noise come from.
     covariance_pixels : array, optional
         (levels, n, n), pairs of pixels of each covariance; `pixels` if not given.
     sigma_clip : float

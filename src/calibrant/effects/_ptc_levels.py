@@ -162,8 +162,8 @@ def _first(levels: Levels, least: int) -> NDArray[np.bool_]:
 def _departure(name: str, found: Solution, levels: Levels, used: NDArray[np.bool_], values: F8) -> F8:
     """Residuals in sigmas, each from a curve that has not seen the level itself.
 
-    For a level that was used, r / sqrt(s^2 - p^2) with p the error of the prediction is that of the fit without
-    it; for the others the two errors add.
+    For a level that was used, r / sqrt(s^2 - p^2) with p the error of the prediction is that of the fit
+    without it; for the others the two errors add.
     """
     _, slopes = evaluate(name, found.parameters, levels.mean)
     free = FREE[name]
