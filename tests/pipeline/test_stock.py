@@ -15,6 +15,7 @@ from calibrant.exposures import Exposures
 from calibrant.files.fits import read
 from calibrant.pipeline.plan import make_plan
 from calibrant.pipeline.recipe import load
+from calibrant.pipeline.register import register
 from calibrant.pipeline.run import reduce
 from calibrant.pipeline.supply import Stocked
 from calibrant.product import Quantity
@@ -134,8 +135,6 @@ def test_what_is_missing_in_both_is_listed_before_pixels_are_read(night, registr
 def test_drafts_are_never_used(night, raw, tmp_path, no_pixels, library):
     without(night, "flat*")
     with Registry.create(tmp_path / "drafts.db") as registry:
-        from calibrant.pipeline.register import register
-
         register(library[1], registry)
         with pytest.raises(MissingCalibrationError, match=r"in the registry: sha256:.*never certified"):
             reduce(night, out=tmp_path / "out", changes=OFF, registry=registry)
@@ -198,8 +197,6 @@ def test_a_rate_of_times_that_are_too_short_is_not_used(night, registry, tmp_pat
 def test_a_file_that_is_gone_is_told_before_pixels_are_read(raw, night, tmp_path):
     whole = reduce(raw, out=tmp_path / "reduced", changes=OFF)
     with Registry.create(tmp_path / "own.db") as registry:
-        from calibrant.pipeline.register import register
-
         register(whole, registry)
         certify(registry, whole.summary.masters)
         without(night, "flat*")
@@ -217,6 +214,64 @@ def test_a_file_that_is_gone_is_told_before_pixels_are_read(raw, night, tmp_path
             RegistryError, match=r"the certified flat sha256:\w+ cannot be used: .*flat_V.fits"
         ):
             reduce(night, out=tmp_path / "out", changes=OFF, registry=registry)
+
+
+@pytest.fixture
+def movable(night, tmp_path):
+    """Science frames alone, and a registry of their masters, whose files may be lost."""
+    whole = reduce(night, out=tmp_path / "reduced", changes=OFF)
+    with Registry.create(tmp_path / "own.db") as registry:
+        register(whole, registry)
+        certify(registry, whole.summary.masters)
+        yield without(night, "flat*", "bias*", "dark*"), registry, tmp_path / "reduced" / "masters", whole
+
+
+def lose(kind, masters, whole):
+    """Remove the master of a kind that the frames in R use."""
+    used = next(frame["masters"] for frame in whole.summary.frames if frame["filter"] == "R")
+    (masters / f"{used[kind]}.fits").unlink()
+
+
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat", "defects"])
+def test_nothing_that_is_certified_is_left_out_in_silence(movable, tmp_path, no_pixels, kind):
+    """A file that is lost is refused whatever its kind: without it the frames would be others."""
+    night, registry, masters, whole = movable
+    lose(kind, masters, whole)
+    with pytest.raises(
+        MissingCalibrationError, match=rf"the certified {kind} sha256:\w+ cannot be used"
+    ) as caught:
+        reduce(night, out=tmp_path / "out", changes=OFF, registry=registry)
+    assert "no such file" in str(caught.value) and "registry check" in str(caught.value)
+    assert str(caught.value).count("spiral-R-001.fit") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_it_only_if_that_is_said(movable, tmp_path):
+    night, registry, masters, whole = movable
+    lose("defects", masters, whole)
+    found = reduce(night, out=tmp_path / "out", changes=OFF, registry=registry, allow_missing=True).summary
+    assert {lack["kind"] for lack in found.missing} == {"defects"}
+    assert {lack["frame"].rpartition("/")[2] for lack in found.missing} == {
+        "spiral-R-001.fit",
+        "spiral-R-002.fit",
+    }
+
+
+@pytest.mark.parametrize("harm", ["lost", "altered"])
+def test_another_place_of_the_same_product_will_do(movable, tmp_path, harm):
+    night, registry, masters, whole = movable
+    copy = Path(shutil.copy(masters / "flat_R.fits", tmp_path / "copy.fits"))
+    registry.add(read(copy), copy)
+    assert len(registry.entry(str(copy)).places) == 2
+    for path in (copy, masters / "flat_R.fits"):
+        kept = path.read_bytes()
+        altered = bytearray(kept)
+        altered[5 * 2880 + 400] ^= 1
+        path.unlink() if harm == "lost" else path.write_bytes(bytes(altered))
+        out = tmp_path / path.stem
+        reduce(night, out=out, changes=OFF, registry=registry)
+        assert planes(out) == planes(whole.workshop.ledger.folder)
+        path.write_bytes(kept)
 
 
 # --- the plan, with a stock that is no registry ---

@@ -139,8 +139,10 @@ def _print(terminal: Terminal, summary: Mapping[str, Any], pictures: list[str]) 
             terminal.table(rows, list(rows[0]), title=f"calibrated frames: {ways.pop()}")
         else:
             terminal.table(rows, list(rows[0]), title="calibrated frames")
+    in_table = tuple(f"{entry['name']} from the registry: " for entry in summary["stock"])
     for warning in summary["warnings"]:
-        typer.echo(f"note: {warning}")
+        if not warning.startswith(in_table):
+            typer.echo(f"note: {warning}")
     lacks: dict[str, list[str]] = {}
     for lack in summary["missing"]:
         lacks.setdefault(lack["kind"], []).append(lack["frame"])
@@ -200,7 +202,9 @@ def _master_row(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stock_row(entry: Mapping[str, Any]) -> dict[str, Any]:
     row = dict.fromkeys(("master", "frames", "median", "measured", "state"))
-    return {**row, "master": entry["name"], "measured": entry["certified"], "state": "registry"}
+    digits = entry["identity"].removeprefix("sha256:")[:12]
+    told = f"{digits}, {entry['certified']}"
+    return {**row, "master": entry["name"], "measured": told, "state": "registry"}
 
 
 def _frame_row(entry: Mapping[str, Any]) -> dict[str, Any]:

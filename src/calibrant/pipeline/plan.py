@@ -17,8 +17,9 @@ from calibrant.frame import Exposure
 from calibrant.instrument import Instrument
 from calibrant.pipeline.matching import Group, groups, mismatch, nearest, stem
 from calibrant.pipeline.recipe import Recipe
-from calibrant.pipeline.supply import Stock, Stocked, Supply
+from calibrant.pipeline.supply import Stock, Stocked, Supply, Unusable
 
+IN_MEMORY = "frame in memory"
 ENOUGH = 3
 """Darks of exactly the right time that are worth more than a rate from all: fewer cannot reject a hit."""
 
@@ -62,11 +63,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Missing:
-    """A calibration that a frame needs and the folder does not hold."""
+    """A calibration that a frame needs and the folder does not hold; or a certified one that is of no use."""
 
     kind: str
     why: str
     frame: str
+    certified: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +119,11 @@ class Plan:
         """
         if not self.missing:
             return
-        lines = sentences(self.missing)
+        lost = any(lack.certified for lack in self.missing)
+        tell = "`calibrant registry check` tells of all files that are lost or altered; " if lost else ""
         raise MissingCalibrationError(
-            "calibrations are missing: " + "; ".join(lines),
-            do="add the frames, or go on without them (--allow-missing)",
+            "calibrations are missing: " + "; ".join(sentences(self.missing)),
+            do=f"{tell}add the frames, or go on without them (--allow-missing)",
         )
 
 
@@ -329,6 +332,9 @@ class _Planner:
     def stocked(self, kind: str, exposure: Exposure, uses: Mapping[str, str] | None = None) -> Stocked | None:
         """A certified master for a frame, if the recipe wants its kind and there is one."""
         found = self._asked(kind, exposure) if self.recipe.enabled(kind) else ""
+        if isinstance(found, Unusable):
+            lack = Missing(kind, found, exposure.path or IN_MEMORY, certified=True)
+            self.missing += [lack] if lack not in self.missing else []
         return None if isinstance(found, str) else self.supply.take(found, uses or {})
 
     def _asked(self, kind: str, exposure: Exposure) -> Stocked | str:
@@ -366,10 +372,12 @@ class _Planner:
             why = ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None) or why
         why = why or "none at all"
         answer = self._asked(kind, exposure)
+        if isinstance(answer, Unusable):
+            return  # noted when it was asked for
         if isinstance(answer, str) and answer:
             why = f"{why}; in the registry: {answer}"
         lacks = self.missing if to is None else to
-        lacks.append(Missing(kind, why, exposure.path or "frame in memory"))
+        lacks.append(Missing(kind, why, exposure.path or IN_MEMORY))
 
     def _why_no_dark(self, exposure: Exposure, jobs: Sequence[Job]) -> str:
         """Another setting, if that is so of all darks; else the times of those of the setting."""

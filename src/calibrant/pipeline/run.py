@@ -230,7 +230,11 @@ class _Walk:
         """All of it; returns the lines of the frames."""
         # Only pixels can say that a frame needs no dark; all else that is missing is refused before.
         asked = {one.path for one in self.exposures if is_asked(one, self.exposures, self.plan)}
-        sure = [lack for lack in self.plan.missing if lack.kind == "flat" or lack.frame not in asked]
+        sure = [
+            lack
+            for lack in self.plan.missing
+            if lack.kind == "flat" or lack.certified or lack.frame not in asked
+        ]
         if sure and not self.allow_missing:
             self.plan.refuse_missing()
         self._make("bias", "dark")

@@ -6,6 +6,7 @@ See `calibrant.registry` for the rule of choice. Drafts are never taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from calibrant.errors import AmbiguousError, FileError, NoMatchError, RegistryError
@@ -14,7 +15,7 @@ from calibrant.files.header import inspect
 from calibrant.files.products import outline
 from calibrant.files.records import Records
 from calibrant.frame import Exposure, iso_time
-from calibrant.pipeline.supply import Stocked
+from calibrant.pipeline.supply import Stocked, Unusable
 from calibrant.product import Product
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Certified:
         self._answers: dict[tuple[str, str | None, str | None, str], Stocked | str] = {}
 
     def __call__(self, kind: str, exposure: Exposure) -> Stocked | str:
-        """The certified master of a kind for an exposure, or why there is none."""
+        """The certified master of a kind for an exposure; or why there is none, or why it is of no use."""
         question = (kind, exposure.path, exposure.identifier, exposure.detector)
         if question not in self._answers:
             self._answers[question] = self._ask(kind, exposure)
@@ -71,15 +72,30 @@ class Certified:
         options = {"tag": self.tag, "as_of": self.as_of, "level": self.level}
         try:
             choice = self.registry.choose_for(kind, exposure, **options)
-            self.revision = choice.revision
-            return stocked(choice)
         except NoMatchError as error:
             return _nearest_miss(error)
-        except (AmbiguousError, FileError) as error:
-            return str(error).rstrip(".")
+        except AmbiguousError as error:
+            return Unusable(str(error).rstrip("."))
+        self.revision = choice.revision
+        return self._found(choice)
+
+    def _found(self, choice: Choice) -> Stocked | Unusable:
+        """What was chosen, at the first of its places where it lies."""
+        places = dict.fromkeys((choice.path, *self.registry.entry(choice.candidate.identity).places))
+        problems = []
+        for path in filter(None, places):
+            try:
+                found = stocked(choice, path)
+            except FileError as error:
+                problems.append(str(error).rstrip("."))
+            else:
+                return replace(found, others=tuple(other for other in places if other not in ("", path)))
+        of = choice.candidate
+        why = problems[0] if problems else "no place of its file is known"
+        return Unusable(f"the certified {of.kind} {of.identity[:DIGITS]} cannot be used: {why}")
 
 
-def stocked(choice: Choice) -> Stocked:
+def stocked(choice: Choice, path: str) -> Stocked:
     """What the rule chose, with the facts that its file states; its pixels stay where they are.
 
     Raises
@@ -88,11 +104,11 @@ def stocked(choice: Choice) -> Stocked:
         If the file is gone, or another product lies there now.
     """
     found = choice.candidate
-    identity, product, shape = described(choice.path)
+    identity, product, shape = described(path)
     if identity != found.identity:
         raise FileError(
             "another product lies there now",
-            where=choice.path,
+            where=path,
             expected=found.identity[:DIGITS],
             got=identity[:DIGITS],
             do="put the file back, or make the product again",
@@ -107,7 +123,7 @@ def stocked(choice: Choice) -> Stocked:
     return Stocked(
         kind=product.kind,
         identity=identity,
-        path=choice.path,
+        path=path,
         keys=product.keys,
         epoch=product.epoch,
         shape=shape,
@@ -146,13 +162,17 @@ def load(item: Stocked) -> Product:
     RegistryError
         If its file was altered or lost: nothing may be calibrated with it.
     """
-    try:
-        found = read(item.path)
-    except FileError as error:
-        raise _unusable(item, str(error).rstrip(".")) from None
-    if not isinstance(found, Product) or found.identity != item.identity:
-        raise _unusable(item, f"{item.path}: it is not the product that was chosen")
-    return found
+    problems = []
+    for path in (item.path, *item.others):
+        try:
+            found = read(path)
+        except FileError as error:
+            problems.append(str(error).rstrip("."))
+            continue
+        if isinstance(found, Product) and found.identity == item.identity:
+            return found
+        problems.append(f"{path}: it is not the product that was chosen")
+    raise _unusable(item, problems[0])
 
 
 def _unusable(item: Stocked, why: str) -> RegistryError:

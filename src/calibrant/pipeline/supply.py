@@ -12,6 +12,15 @@ from calibrant.pipeline.matching import stem
 from calibrant.product import Quantity
 
 
+class Unusable(str):
+    """Why a certified master cannot be used though there is one: its file is lost, or two come into question.
+
+    To go on as if there were none would be another calibration than the one that was certified.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Stocked:
     """A certified master that need not be made: it lies in a file that a registry knows.
@@ -31,6 +40,8 @@ class Stocked:
         Under which tag and for which time, in words.
     facts : mapping
         For the summary: tag, validity, level, notes.
+    others : tuple of str
+        Further places of its file.
     """
 
     kind: str
@@ -44,6 +55,7 @@ class Stocked:
     facts: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     uses: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
     @property
     def includes_bias(self) -> bool:
