@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ F8 = NDArray[np.float64]
 Window = tuple[slice, slice]
 
 SOFT = 0.7  # pixels, of the edge of a spot
-SPACING = 32  # pixels between stars
+SPACING = 32  # pixels between stars, at least
 SIGMA = 1.7  # pixels, of a star
 
 
@@ -50,12 +51,21 @@ def spots(shape: Shape, window: Window, rng: np.random.Generator) -> F4:
     return plane
 
 
-def places(shape: Shape, rng: np.random.Generator) -> tuple[F8, F8]:
-    """Rows and columns of stars on a grid, each moved by up to a pixel, pixels from 0."""
-    rows, cols = (np.arange(SPACING / 2, size - SPACING / 2 + 1, SPACING) for size in shape)
-    grid = np.meshgrid(rows, cols, indexing="ij")
-    row, col = (axis.ravel() + rng.uniform(-1.0, 1.0, axis.size) for axis in grid)
-    return row, col
+def places(shape: Shape, windows: Iterable[Window], rng: np.random.Generator) -> tuple[F8, F8]:
+    """Rows and columns of stars, pixels from 0: a grid in each amplifier, each moved by up to a pixel."""
+    found = []
+    for window in windows:
+        ends = (part.indices(size) for part, size in zip(window, shape, strict=True))
+        axes = (_even(first, stop) for first, stop, _ in ends)
+        found.append(np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")]))
+    row, col = np.concatenate(found, axis=1)
+    return row + rng.uniform(-1.0, 1.0, row.size), col + rng.uniform(-1.0, 1.0, col.size)
+
+
+def _even(first: int, stop: int) -> F8:
+    """Places `SPACING` or more apart, the outer ones half as far from the ends."""
+    count = max(1, (stop - first) // SPACING)
+    return np.asarray(first - 0.5 + (stop - first) / count * (np.arange(count) + 0.5))
 
 
 def stars(shape: Shape, at: tuple[F8, F8]) -> F4:

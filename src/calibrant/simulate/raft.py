@@ -289,27 +289,14 @@ def _take(
                 "DETSIZE": f"[1:{cols},1:{rows}]",
                 "GAIN": round(amplifier.gain, 4),
                 "RDNOISE": round(amplifier.read_noise * amplifier.gain, 3),
-                **own,
             },
         )
-        for segment, amplifier, image, own in zip(
-            camera.amplifiers.segments,
-            sensor.detector.amplifiers,
-            shot.images,
-            _limits(sensor.detector),
-            strict=True,
+        for segment, amplifier, image in zip(
+            camera.amplifiers.segments, sensor.detector.amplifiers, shot.images, strict=True
         )
     ]
     write_raw(path, None, cards(camera, sensor, planned, visit), extensions, overwrite=overwrite)
     record.add(visit, shot.hits, shot.saturated, light)
-
-
-def _limits(detector: Detector) -> list[dict[str, int]]:
-    """Cards of where amplifiers saturate, if each has its own curve."""
-    if detector.chain is None:
-        return [{} for _ in detector.amplifiers]
-    margin = MARGIN * detector.design.read_noise / detector.design.gain
-    return [{"SATURATE": int(limit - margin)} for limit in readout.limits(detector)]
 
 
 def _light(
@@ -334,10 +321,18 @@ def _light(
 
 def _shown(sensor: Sensor, planned: Planned, seed: int) -> F4:
     """A scene of the laboratory, 1 where it is brightest."""
-    rng, shape = np.random.default_rng((seed, BENCH, sensor.number, planned.amplifier + 1)), sensor.grid.shape
+    shape = sensor.grid.shape
     if planned.scene == "stars":
-        return bench.stars(shape, bench.places(shape, rng))
+        return bench.stars(shape, star_places(sensor, seed))
+    rng = np.random.default_rng((seed, BENCH, sensor.number, planned.amplifier + 1))
     return bench.spots(shape, sensor.detector.amplifiers[planned.amplifier].window, rng)
+
+
+def star_places(sensor: Sensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows and columns of the stars of the laboratory, the same in all exposures."""
+    windows = [amplifier.window for amplifier in sensor.detector.amplifiers]
+    rng = np.random.default_rng((seed, BENCH, sensor.number, 0))
+    return bench.places(sensor.grid.shape, windows, rng)
 
 
 def cards(camera: Camera, sensor: Sensor, planned: Planned, visit: Visit) -> dict[str, Any]:
@@ -378,6 +373,9 @@ def cards(camera: Camera, sensor: Sensor, planned: Planned, visit: Visit) -> dic
 def _record(camera: Camera, size: Size, sensor: Sensor, seed: int, bands: Sequence[str] | None) -> Record:
     names = list(camera.bands if bands is None else dict.fromkeys(bands))
     throughput = Flats(sensor.parts, {name: camera.bands[name] for name in names}, len(camera.epochs))
+    tables: dict[str, Table] = {"bands": _bands(camera, names)}
+    if any(series.scene == "stars" for night in camera.nights for series in night.series):
+        tables["bench_stars"] = dict(zip(("row", "col"), star_places(sensor, seed), strict=True))
     return Record(
         replace(sensor.detector, throughput=throughput),
         sensor.scene,
@@ -386,7 +384,7 @@ def _record(camera: Camera, size: Size, sensor: Sensor, seed: int, bands: Sequen
         name=str(sensor.number),
         instrument=camera.name,
         parts=sensor.parts,
-        tables={"bands": _bands(camera, names)},
+        tables=tables,
         flats=size.flats,
     )
 
