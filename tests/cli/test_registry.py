@@ -263,13 +263,18 @@ def test_a_file_that_moved_or_was_altered(run, here, masters):
         (("get", "flat", "-e", "spiral-R-001", "-k", "colour"), "expected name=value"),
         (("get", "flat", "-e", "spiral-R-001", "-k", "colour=red"), "no fact 'colour'"),
         (("get", "flat", "--time", "yesterday"), "is no time"),
-        (("get", "raw"), "a raw frame is asked for, and no exposure is named; say which"),
+        (
+            ("get", "raw"),
+            "a raw frame is asked for, and no exposure is named; say which, for example --exposure 2",
+        ),
         (("certify", "nothing.fits"), "nothing.fits: this names no product"),
         (("certify", "abcdef123456"), "no product that begins with sha256:abcdef123456"),
         (("withdraw", "abcdef123456", "--why", "x"), "begins with"),
         (("freeze", "12"), "use a word"),
         (("tag", "A", "--then", "B"), "no tag 'B'"),
         (("ls", "flta"), "did you mean 'flat'?"),
+        (("ls", "--tag", "DP1"), "the registry has no tag 'DP1', and no other."),
+        (("get", "bias", "--time", "2024-03-11T00:00Z", "--key", "exposure=1"), "say --exposure 1"),
         (("ls", "--db", "nowhere.db"), "there is no registry"),
         (("ls", "--db", "mysql://me:secret@host/x"), "postgresql+psycopg://"),
         (("ls", "--db", "postgresql://me:p@secret@host/x"), "more than one @"),
@@ -316,3 +321,11 @@ def test_a_level_is_asked_for_and_told(run, masters):
     assert "--level 1" in run(*question).sentence
     told = run(*question, "--level", "1")
     assert told.code == 0 and "taken at level 1" in told.err
+
+
+def test_advice_is_in_the_words_of_the_command_line():
+    from calibrant.cli.registry_words import as_options
+
+    assert as_options("say which filter, for example filter=r") == "say which filter, for example --filter r"
+    assert as_options("say which mode, for example mode=fast").endswith("for example --key mode=fast")
+    assert as_options("say the time") == "say the time"

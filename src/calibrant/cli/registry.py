@@ -13,8 +13,8 @@ import typer
 
 from calibrant.cli import registry_print as show
 from calibrant.cli.common import Terminal
-from calibrant.cli.registry_words import as_of_of, question_of
-from calibrant.errors import OptionError, SelectionError
+from calibrant.cli.registry_words import as_of_of, as_options, question_of
+from calibrant.errors import CalibrantError, OptionError, SelectionError
 
 if TYPE_CHECKING:
     from calibrant.registry import Registry
@@ -53,7 +53,11 @@ def opened(terminal: Terminal, db: str | None, **options: Any) -> Iterator[Regis
     from calibrant.registry import Registry
 
     with Registry(db, **options) as registry:
-        yield registry
+        try:
+            yield registry
+        except CalibrantError as error:
+            error.do = error.do and as_options(error.do)
+            raise
         for note in registry.notes:
             terminal.say(f"note: {note}")
 

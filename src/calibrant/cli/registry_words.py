@@ -7,6 +7,8 @@ from typing import Any
 
 from calibrant.errors import OptionError
 
+_OWN = ("exposure", "detector", "instrument", "time")
+"""Parts of a question that have an option each, and are no facts."""
 _SIZES = re.compile(r"\d+(x\d+)+")
 
 
@@ -32,13 +34,23 @@ def question_of(
             raise OptionError("not a fact", where="--key", expected="name=value", got=repr(word))
         if name in facts:
             raise OptionError(f"the {name} is said twice", where="--key", got=repr(word))
-        if name in ("exposure", "detector", "instrument", "time"):
+        if name in _OWN:
             raise OptionError(
                 f"the {name} has an option of its own", where="--key", do=f"say --{name} {value}"
             )
         facts[name] = value_of(value)
     given = {"exposure": exposure, "detector": detector, "instrument": instrument, "time": time}
     return {**facts, **given}
+
+
+def as_options(advice: str) -> str:
+    """Advice on an argument of Python's, as advice on an option: ``detector=0`` is ``--detector 0``."""
+
+    def option(found: re.Match[str]) -> str:
+        name = found[1]
+        return f"for example --{name} " if name in (*_OWN, "filter") else f"for example --key {name}="
+
+    return re.sub(r"for example (\w+)=", option, advice)
 
 
 def value_of(text: str) -> Any:

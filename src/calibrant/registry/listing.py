@@ -308,11 +308,7 @@ def _rules(
 
 def _refuse_unknown(connection: Connection, what: str, column: Any, name: str) -> None:
     if connection.execute(select(column).where(column == name).limit(1)).first() is None:
-        known = sorted(connection.execute(select(column).distinct()).scalars())
-        raise RegistryError(
-            f"the registry has no {what} {name!r}{words.nearest(name, known)}",
-            expected=", ".join(known) or "none is known yet",
-        )
+        raise words.no_such(what, name, connection.execute(select(column).distinct()).scalars())
 
 
 def _in_state(state: str) -> Any:

@@ -10,11 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from calibrant.errors import RegistryError
 from calibrant.instrument.model import Instrument
 from calibrant.registry import schema
 from calibrant.registry.facts import keys_of
-from calibrant.registry.words import nearest
+from calibrant.registry.words import no_such
 
 _HEAD = select(schema.head.c.revision)
 _SETTINGS = (
@@ -178,10 +177,7 @@ class Memory:
         known = {name: number for number, name in self.tags.items()}
         for name in names:
             if name not in known:
-                raise RegistryError(
-                    f"the registry has no tag {name!r}{nearest(name, known)}",
-                    expected=", ".join(known) or "none is known yet",
-                )
+                raise no_such("tag", name, known)
         members = self._members if revision == self.revision else self._chains(connection, revision)
         order: dict[int, int] = {}
         waiting = [known[name] for name in reversed(names)]

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from calibrant.errors import OptionError, RegistryError
+from calibrant.errors import OptionError
 from calibrant.instrument.model import Instrument
 from calibrant.registry import schema
 from calibrant.registry.facts import keys_of
-from calibrant.registry.words import nearest
+from calibrant.registry.words import no_such
 
 Keys = Mapping[str, Any]
 
@@ -40,11 +40,8 @@ def tag_of(connection: Connection, name: str, make: bool = False) -> int:
     if not name or name != name.strip() or "," in name or not name.isprintable():
         raise OptionError(f"a tag cannot be named {name!r}", do="use a word without comma")
     if not make:
-        known = list(connection.execute(select(tag.c.name).order_by(tag.c.name)).scalars())
-        raise RegistryError(
-            f"the registry has no tag {name!r}{nearest(name, known)}",
-            expected=", ".join(known) or "none is known yet",
-        )
+        known = connection.execute(select(tag.c.name)).scalars()
+        raise no_such("tag", name, known)
     return int(connection.execute(insert(tag).values(name=name).returning(tag.c.id)).scalar_one())
 
 

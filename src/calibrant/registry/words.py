@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from calibrant.errors import RegistryError
 from calibrant.frame import iso_time
 from calibrant.registry.records import Candidate
 
@@ -61,6 +62,15 @@ def value(found: Any) -> str:
     if isinstance(found, (tuple, list)):
         return "x".join(map(value, found))
     return str(found)
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> RegistryError:
+    """The error for a name that is none of those that the registry knows."""
+    listed = sorted(known)
+    return RegistryError(
+        f"the registry has no {what} {name!r}{nearest(name, listed) if listed else ', and no other'}",
+        expected=", ".join(listed) or None,
+    )
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
