@@ -353,9 +353,9 @@ def what_gain_changes(gains: Sequence[float], read_noise: float, signal: float) 
     Returns
     -------
     dict of array
-        (gains,) each: gain [electron/adu]; mean and noise [adu]; floor, the noise in the dark [adu]; log_slope
-        at this signal and log_intercept of the photon noise (log10 adu at 1 adu); variance_slope [adu/adu];
-        signal_to_noise. Of these log_slope and signal_to_noise stay what they are.
+        (gains,) each: gain [electron/adu]; mean and noise [adu]; floor, the noise in the dark [adu];
+        log_slope of the noise at this signal, and log_intercept of photon noise alone [log10 adu at 1 adu];
+        variance_slope [adu/adu]; signal_to_noise. Of these log_slope and signal_to_noise never change.
     """
     gain = np.asarray(gains, np.float64)
     noise = math.sqrt(signal + read_noise**2) / gain

@@ -12,6 +12,7 @@ from calibrant.effects._ptc_models import full_jacobian, full_of_product
 from calibrant.effects._ptc_solve import solve
 
 F8 = NDArray[np.float64]
+KNOWN = 5.0  # sigmas of a: below, a quotient by it has no error that could be stated
 
 
 class Matrices(NamedTuple):
@@ -24,7 +25,7 @@ class Matrices(NamedTuple):
     a, a_sigma : array
         (n, n), 1/electron.
     b, b_sigma : array or None
-        (n, n), 1/electron; NaN where `a` is zero. None if not fitted.
+        (n, n), 1/electron; NaN where `a` is less than five of its sigmas. None if not fitted.
     noise, noise_sigma : array
         (n, n), electron^2.
     values : array
@@ -179,10 +180,10 @@ def all_lags(
 
 
 def _quotient(a: F8, ab: F8, covariance: F8) -> tuple[F8, F8]:
-    """b from its product with a, and its sigma with their correlation."""
+    """b from its product with a, with its sigma; where a may be zero, b may be anything."""
     lags = a.size
     of_a, of_ab = np.arange(1, lags + 1), np.arange(lags + 1, 2 * lags + 1)
-    safe = np.where(a == 0, np.nan, a)
+    safe = np.where(np.abs(a) < KNOWN * np.sqrt(covariance[of_a, of_a].reshape(a.shape)), np.nan, a)
     b = ab / safe
     variance = (
         covariance[of_ab, of_ab].reshape(a.shape)

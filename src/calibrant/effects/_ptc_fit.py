@@ -37,7 +37,7 @@ class PtcFit:
     a, a_sigma : array or None
         (n, n), 1/electron, lags along rows and columns; None without covariances.
     b, b_sigma : array or None
-        (n, n), 1/electron; of the full model alone.
+        (n, n), 1/electron; of the full model alone, and NaN where `a` is below five of its sigmas.
     noise : array or None
         (n, n), electron^2: covariances at zero light; None without covariances.
     chi2 : float
