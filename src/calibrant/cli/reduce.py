@@ -128,9 +128,12 @@ def _print(terminal: Terminal, summary: Mapping[str, Any], pictures: list[str]) 
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(summary["exposures"].items()))
     typer.echo(f"{summary['folder']}: {found} ({summary['instrument']})")
     rows = [_master_row(entry) for entry in summary["masters"]]
-    rows += [_stock_row(entry) for entry in summary["stock"]]
     if rows:
         terminal.table(rows, list(rows[0]), title="masters")
+    rows = [_stock_row(entry) for entry in summary["stock"]]
+    if rows:
+        columns = [name for name in rows[0] if any(row[name] for row in rows)]
+        terminal.table(rows, columns, title=f"masters of the registry{_repeat(summary)}")
     if summary["frames"]:
         rows = [_frame_row(entry) for entry in summary["frames"]]
         ways = {row["steps"] for row in rows}
@@ -200,11 +203,26 @@ def _master_row(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _repeat(summary: Mapping[str, Any]) -> str:
+    """What has to be said to have the same masters chosen again."""
+    revision = summary["registry"]["revision"]
+    return f"; --as-of {revision} chooses the same again"
+
+
 def _stock_row(entry: Mapping[str, Any]) -> dict[str, Any]:
-    row = dict.fromkeys(("master", "frames", "median", "measured", "state"))
-    digits = entry["identity"].removeprefix("sha256:")[:12]
-    told = f"{digits}, {entry['certified']}"
-    return {**row, "master": entry["name"], "measured": told, "state": "registry"}
+    return {
+        "master": entry["name"],
+        "product": entry["identity"].removeprefix("sha256:")[:12],
+        "tag": entry["tag"],
+        "from": _day(entry["begin"]),
+        "to": _day(entry["end"]),
+        "level": entry["level"] or None,
+    }
+
+
+def _day(time: str | None) -> str:
+    """A time to the minute, as ``certify`` takes it."""
+    return "..." if time is None else f"{time[:16]}Z"
 
 
 def _frame_row(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def _judged(items: Sequence[Item]) -> Iterator[dict[str, str]]:
     together = good if len(good) > 1 else []
     if together:
         values = sorted(item.value for item in together if item.value is not None)
-        span = f"{values[0]:.4g} ... {values[-1]:.4g} {together[0].unit}".rstrip()
+        span = f"{values[0]:.3g} ... {values[-1]:.3g} {together[0].unit}".rstrip()  # fits 80 columns
         yield _judgement(together[0], f"{len(together)} places", span, "")
     for item in items:
         if item not in together:

@@ -148,8 +148,14 @@ class Frames:
         return fitting.take(order), [own[i] for i in order]
 
     def _fits(self, exposure: Exposure) -> bool:
-        """Whether all that is known of the frame agrees with the keys of the product."""
-        known = self.instrument.fact_names
+        """Whether all that is known of the frame agrees with the keys of the product.
+
+        Of defects, which are seen on darks and flats, only what such frames are matched by: those of a dark
+        of 300 s show on flats of any time.
+        """
+        known = set(self.instrument.fact_names)
+        if exposure.kind != self.product.kind:
+            known &= set(self.instrument.match.get(exposure.kind, known))
         facts = {name: exposure.get(name) for name in self.product.keys if name in known}
         return all(
             value is None or self.instrument.same(name, _tuple(self.product.keys[name]), _tuple(value))

@@ -94,10 +94,10 @@ def _against(product: Product, reference: Product | None, values: Values) -> lis
         return []
     found = compare(product, reference)
     data = found.plane()
-    numbers = dict.fromkeys(("difference", "difference_width", "difference_outliers"), None)
+    numbers, change = ("difference", "difference_width", "difference_outliers"), ""
     if data is not None and data.pull is not None:
-        note = f"{data.difference:+.3g} {data.unit}".rstrip()
-        values.put("difference", data.pull, "sigma", note=note)
+        change = f", data by {data.difference:+.3g} {data.unit}".rstrip()
+        values.put("difference", data.pull, "sigma")
         values.put("difference_width", data.width or 0.0, "sigma")
         values.put("difference_outliers", data.outliers or 0.0)
     else:
@@ -106,7 +106,7 @@ def _against(product: Product, reference: Product | None, values: Values) -> lis
         values.put("difference_flags", found.flagged_once)
     else:
         values.absent["difference_flags"] = "one of the products has no flags"
-    told = f"against the last certified one, {reference.identity.removeprefix('sha256:')[:12]}"
+    told = f"against the last certified one, {reference.identity.removeprefix('sha256:')[:12]}{change}"
     return [f"{told}: {found.verdict}", *found.notes]
 
 
