@@ -16,7 +16,7 @@ Window = tuple[slice, slice]
 
 SOFT = 0.7  # pixels, of the edge of a spot
 SPACING = 32  # pixels between stars, at least
-SIGMA = 1.7  # pixels, of a star
+SIGMA = 1.3  # pixels, of a star
 
 
 def spots(shape: Shape, window: Window, rng: np.random.Generator) -> F4:

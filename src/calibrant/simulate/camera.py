@@ -187,7 +187,7 @@ class Faults(Model):
     crosstalk, far : float
         Part of its signal that an amplifier gives to the next one, and to those far away.
     cti_serial, cti_parallel : float
-        Fraction of the charge that a transfer leaves behind.
+        Charge transfer inefficiency, per transfer.
     pedestal : float
         Sigma over the amplifiers, adu.
     """

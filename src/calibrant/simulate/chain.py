@@ -19,6 +19,8 @@ F8 = NDArray[np.float64]
 RELEASE = (0.8, 0.2)
 """How deferred charge is shared by the next pixels: the first two of the overscan hold all of it."""
 
+BEHIND = sum(pixels * share for pixels, share in enumerate(RELEASE, 1))  # in the mean
+
 
 @dataclass(frozen=True, eq=False)
 class Chain:
@@ -31,7 +33,7 @@ class Chain:
     crosstalk : array
         (amplifiers, amplifiers), ``[source][target]``: adu in the target per adu in the source.
     cti_serial, cti_parallel : array
-        (amplifiers,): fraction of the charge that a transfer leaves behind.
+        (amplifiers,): charge transfer inefficiency; see `defer`.
     pedestal : array
         (amplifiers,), adu: on the pixels that see light, not on the overscan, once the shutter has been open.
     """
@@ -103,16 +105,18 @@ def _peak(quadratic: float, cubic: float) -> float:
 
 
 def defer(charge: F4, fraction: float, axis: int) -> F4:
-    """Leave charge behind: what is n transfers from the amplifier loses n times the fraction to the next.
+    """Leave charge behind, in the pixels that are read after its own; first order in the fraction.
 
-    First order in the fraction. No charge is lost, except beyond the last pixel of the overscan.
+    Charge n transfers from the amplifier falls behind by n times the fraction, in pixels and in the mean. So
+    evenly lit pixels leave n times the fraction of the last one's charge in the overscan: what EPER measures.
+    None is lost, except beyond the last pixel of the overscan.
 
     Parameters
     ----------
     charge : array
         (rows, cols), electrons, in the order of readout, overscan included.
     fraction : float
-        Of the charge, per transfer.
+        Charge transfer inefficiency: pixels per transfer.
     axis : int
         0: parallel transfer, of rows; 1: serial.
 
@@ -125,7 +129,7 @@ def defer(charge: F4, fraction: float, axis: int) -> F4:
         return charge
     moving = np.moveaxis(charge, axis, 0)
     transfers = np.arange(1, len(moving) + 1, dtype=np.float32)[:, np.newaxis]
-    late = moving * (transfers * np.float32(fraction))
+    late = moving * (transfers * np.float32(fraction / BEHIND))
     found = moving - late
     for pixels, share in enumerate(RELEASE, 1):
         found[pixels:] += np.float32(share) * late[:-pixels]

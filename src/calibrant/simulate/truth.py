@@ -66,8 +66,8 @@ KIND = Kind(
         "nonlinearity": "Fraction of the signal that is missing at full well.",
         "quadratic": "measured = true - quadratic true^2 + cubic true^3.",
         "cubic": "measured = true - quadratic true^2 + cubic true^3.",
-        "cti_serial": "Fraction of the charge that a serial transfer leaves behind.",
-        "cti_parallel": "Fraction of the charge that a parallel transfer leaves behind.",
+        "cti_serial": "Charge transfer inefficiency of serial transfers, as EPER measures it.",
+        "cti_parallel": "Charge transfer inefficiency of parallel transfers, as EPER measures it.",
         "offset": "On pixels that see light, not on the overscan, once the shutter has been open.",
     },
 )
