@@ -22,7 +22,7 @@ def views(plane, i, j):
 def sums(values, weights, i, j):
     """The NumPy form of one lag: product, count, first, second."""
     (a, b), (wa, wb) = views(values, i, j), views(weights, i, j)
-    return (a * b).sum(), (wa * wb).sum(), (a * wb).sum(), (wa * b).sum()
+    return (a * b).sum(), (wa * wb).sum(dtype=int), (a * wb).sum(), (wa * b).sum()
 
 
 def direct(difference, mask, lags):
@@ -46,19 +46,22 @@ def noise(shape, seed=1, bad=0.05):
 def test_the_kernel_as_python_adds_what_numpy_adds():
     values, mask = noise((7, 11))
     values[~mask] = 0
-    weights = mask.astype(np.float32)
-    forward, backward = np.zeros((2, 3, 3, 4))
-    inner = kernels.lag_sums
-    kernels.lag_sums = inner.py_func
+    lags = 4
+    wide, weights = (
+        np.pad(plane, ((0, 0), (0, lags + 1))).astype(np.float32) for plane in (values, mask.astype(int))
+    )
+    forward, backward = np.zeros((2, lags, lags, 4))
+    inner = kernels.two_lags
+    kernels.two_lags = inner.py_func
     try:
-        kernels.correlate.py_func(values, weights, 7, forward, backward)
+        kernels.correlate.py_func(wide, weights, 7, forward, backward)
     finally:
-        kernels.lag_sums = inner
-    for i in range(3):
-        for j in range(3):
-            np.testing.assert_allclose(forward[i, j], sums(values, weights, i, j), atol=1e-5)
-            wanted = sums(values, weights, i, -j) if i and j else np.zeros(4)
-            np.testing.assert_allclose(backward[i, j], wanted, atol=1e-5)
+        kernels.two_lags = inner
+    for i in range(lags):
+        for j in range(lags):
+            np.testing.assert_allclose(forward[i, j], sums(values, mask, i, j), atol=1e-5)
+            product, count, second, first = sums(values, mask, i, -j) if i else np.zeros(4)
+            np.testing.assert_allclose(backward[i, j], (product, count, first, second), atol=1e-5)
 
 
 def test_moments_as_python_and_compiled():

@@ -104,7 +104,7 @@ def covariances(
     Returns
     -------
     cov : ndarray
-        float64, (lags, lags), [i, j], in the square of the unit, NaN where no pair is; [0, 0] is the variance.
+        float64, (lags, lags), [i, j], in the square of the unit; [0, 0] is the variance. NaN without pairs.
     count : ndarray
         int64, (lags, lags): pairs of good pixels, of both directions off the axes.
 
@@ -131,11 +131,17 @@ def covariances(
         return np.full((lags, lags), np.nan), np.zeros((lags, lags), np.int64)
     # Products of values far from zero would lose the small covariances in float32.
     mean = np.asarray(np.mean(difference, where=mask, dtype=np.float64), difference.dtype)
-    forward, backward = np.zeros((2, lags, lags, 4))
+    even = lags + lags % 2
+    forward, backward = np.zeros((2, even, even, 4))
     for top in range(0, len(mask), BAND):
         here = slice(top, top + BAND + lags - 1)
-        values = np.where(mask[here], difference[here] - mean, 0).astype(np.float32)
-        kernels.correlate(values, mask[here].astype(np.float32), BAND, forward, backward)
+        values, weights = np.zeros((2, len(mask[here]), mask.shape[1] + even + 1), np.float32)
+        cols = slice(0, mask.shape[1])
+        np.subtract(difference[here], mean, out=values[:, cols], where=mask[here], casting="same_kind")
+        weights[:, cols] = mask[here]
+        kernels.correlate(values, weights, BAND, forward, backward)
+    backward[:, 0] = 0  # no other direction
+    forward, backward = forward[:lags, :lags], backward[:lags, :lags]
     return _average(forward, backward, good)
 
 

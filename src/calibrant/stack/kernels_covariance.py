@@ -57,54 +57,71 @@ def moments(values: Any, origin: Any, low: Any, high: Any) -> Any:
 
 
 @inner
-def lag_sums(a: Any, b: Any, wa: Any, wb: Any, sums: Any) -> None:
-    """Add to `sums` what two pieces of rows give: products, pairs, and the values that met a good one."""
-    for s in range(0, a.shape[0], PIECE):
-        x = a[s : s + PIECE]
-        y = b[s : s + PIECE]
-        wx = wa[s : s + PIECE]
-        wy = wb[s : s + PIECE]
-        product: Any = F(0)
-        count: Any = F(0)
-        first: Any = F(0)
-        second: Any = F(0)
-        for k in range(x.shape[0]):
-            product += x[k] * y[k]
-            count += wx[k] * wy[k]
-            first += x[k] * wy[k]
-            second += wx[k] * y[k]
-        sums[PRODUCT] += product
-        sums[COUNT] += count
-        sums[FIRST] += first
-        sums[SECOND] += second
+def two_lags(x: Any, wx: Any, y: Any, wy: Any, sums: Any) -> None:
+    """Add to `sums` (2, 4) what `x` gives with `y` and with its right neighbours; y is longer by one.
+
+    Two lags at a time share what is loaded of `x`: loads, not sums, are what such loops wait for.
+    """
+    near = y[: x.shape[0]]
+    far = y[1:]
+    w_near = wy[: x.shape[0]]
+    w_far = wy[1:]
+    product: Any = F(0)
+    count: Any = F(0)
+    first: Any = F(0)
+    second: Any = F(0)
+    far_product: Any = F(0)
+    far_count: Any = F(0)
+    far_first: Any = F(0)
+    far_second: Any = F(0)
+    for k in range(x.shape[0]):
+        product += x[k] * near[k]
+        count += wx[k] * w_near[k]
+        first += x[k] * w_near[k]
+        second += wx[k] * near[k]
+        far_product += x[k] * far[k]
+        far_count += wx[k] * w_far[k]
+        far_first += x[k] * w_far[k]
+        far_second += wx[k] * far[k]
+    sums[0, PRODUCT] += product
+    sums[0, COUNT] += count
+    sums[0, FIRST] += first
+    sums[0, SECOND] += second
+    sums[1, PRODUCT] += far_product
+    sums[1, COUNT] += far_count
+    sums[1, FIRST] += far_first
+    sums[1, SECOND] += far_second
 
 
 @jit
 def correlate(values: Any, weights: Any, firsts: Any, forward: Any, backward: Any) -> None:
-    """Sums over all pairs of pixels at lags (i, j) and (i, -j) whose first is in one of the first rows.
+    """Sums over all pairs of pixels at lags (i, j) and (i, -j) of which one is in one of the first rows.
 
-    values (rows, cols) float32, 0 where masked; weights (rows, cols) float32, 1 good, 0 masked; firsts: how
-    many rows the first of a pair may be in; forward, backward (lags, lags, 4) float64, added to: product,
-    count, sum of the first and of the second of a pair. For i = 0 or j = 0 both directions are one, and
-    `backward` is left alone.
+    values (rows, cols + lags + 1) float32, 0 where masked and in the last lags + 1 columns; weights, of the
+    same shape, float32, 1 good, else 0; firsts: how many rows the upper one of a pair may be in; forward,
+    backward (lags, lags, 4) float64, lags even, added to: product, count, sums of the first and of the second
+    of a pair. `backward` is left alone for i = 0, and repeats `forward` for j = 0.
     """
-    rows, cols = values.shape
+    rows = values.shape[0]
     lags = forward.shape[0]
+    cols = values.shape[1] - lags - 1
     for r in range(min(rows, firsts)):
         for i in range(min(lags, rows - r)):
-            for j in range(min(lags, cols)):
-                lag_sums(
-                    values[r, : cols - j],
-                    values[r + i, j:],
-                    weights[r, : cols - j],
-                    weights[r + i, j:],
-                    forward[i, j],
-                )
-                if i > 0 and j > 0:
-                    lag_sums(
-                        values[r, j:],
-                        values[r + i, : cols - j],
-                        weights[r, j:],
-                        weights[r + i, : cols - j],
-                        backward[i, j],
+            for s in range(0, cols, PIECE):
+                e = min(s + PIECE, cols)
+                for j in range(0, lags, 2):
+                    two_lags(
+                        values[r, s:e],
+                        weights[r, s:e],
+                        values[r + i, s + j : e + j + 1],
+                        weights[r + i, s + j : e + j + 1],
+                        forward[i, j : j + 2],
                     )
+                    if i > 0:
+                        two_lags(
+                            values[r + i, s:e],
+                            weights[r + i, s:e],
+                            values[r, s + j : e + j + 1],
+                            weights[r, s + j : e + j + 1],
+                            backward[i, j : j + 2],
+                        )
