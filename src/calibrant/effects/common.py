@@ -379,6 +379,16 @@ def check_fits(frame: Frame, product: Product) -> None:
             got=tuple(product.data.shape),
             do="take one of the same detector and binning",
         )
+    check_keys(frame, product)
+
+
+def check_keys(frame: Frame, product: Product) -> None:
+    """The part of `check_fits` that compares keys, for products that hold no image of the detector.
+
+    Raises
+    ------
+    SelectionError
+    """
     for key, wanted in product.keys.items():
         have = frame.exposure.get(key)
         if isinstance(wanted, float) or have is None or key in TIMES or key == "includes_bias":
