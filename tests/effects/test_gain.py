@@ -37,7 +37,7 @@ def frame(unit="adu", **facts):
 
 
 def measure(camera, *frames, **options):
-    return gain.measure(Exposures.from_frames(frames or [frame()], camera), **options)
+    return gain.nominal(Exposures.from_frames(frames or [frame()], camera), **options)
 
 
 def test_given_before_header_before_file():
@@ -96,7 +96,7 @@ def test_equalised_amplifiers_obey_one_gain():
         },
     )
     one = Frame(counts.astype(np.float32), exposure=Exposure(shape=counts.shape))
-    product = gain.measure(Exposures.from_frames([one], camera))
+    product = gain.nominal(Exposures.from_frames([one], camera))
     from calibrant.stack.pixel import apply_steps
 
     data = np.asarray(apply_steps(one, [gain.equalise(one.exposure, product)]).data)

@@ -48,7 +48,7 @@ def series(*frames):
 
 
 class TestUnits:
-    @pytest.mark.parametrize("measure", [bias.measure, gain.measure, read_noise.measure])
+    @pytest.mark.parametrize("measure", [bias.measure, gain.nominal, read_noise.measure])
     def test_frames_in_electrons_among_those_in_adu(self, measure):
         mixed = series(frame(0), frame(1, unit="electron"), frame(2))
         with pytest.raises(UnitError, match="f1: is in electron already; raw adu expected"):
@@ -104,7 +104,7 @@ class TestKinds:
 
     def test_effects_that_serve_all_kinds(self):
         mixed = series(frame(0), frame(1, kind="light", duration=9.0))
-        assert gain.measure(mixed).quantity("gain").value == 1.0
+        assert gain.nominal(mixed).quantity("gain").value == 1.0
         assert read_noise.measure(mixed, read_noise=3.0).quantity("read_noise").value == 3.0
 
     def test_combine_tells_of_mixed_kinds(self):
@@ -192,7 +192,7 @@ def zero():
 @pytest.mark.parametrize(
     "measure",
     [
-        bias.measure, dark.measure, flat.measure, gain.measure, read_noise.measure,
+        bias.measure, dark.measure, flat.measure, gain.measure, gain.nominal, read_noise.measure,
         cosmic_rays.measure, defects.measure, overscan.measure, pedestal.measure,
     ],
 )  # fmt: skip

@@ -97,7 +97,7 @@ def test_drift_and_levels_are_followed(night):
 
 def test_nominal_gain_and_noise_of_each_amplifier(night):
     truth, exposures = night
-    gains = gain.measure(exposures)
+    gains = gain.nominal(exposures)
     assert sorted(q.value for q in gains) == pytest.approx(
         sorted(q.value for q in truth if q.name == "gain"), rel=1e-4
     )

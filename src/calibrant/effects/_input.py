@@ -14,7 +14,7 @@ from calibrant.effects._levels import bands, read_sample
 from calibrant.effects._steps import name_of
 from calibrant.errors import OptionError, SelectionError, UnitError
 from calibrant.exposures import Exposures
-from calibrant.stack.pixel import PreparedSource
+from calibrant.stack.pixel import PixelStep, PreparedSource
 from calibrant.stack.source import Source, decode
 
 NAMED = 3  # files that a message names before it counts
@@ -130,6 +130,16 @@ def ceiling(source: Source) -> float | None:
     if dtype.kind not in "iu" or dtype.itemsize > 2:
         return None
     return float(decode(np.full((1, 1), np.iinfo(dtype).max, dtype), encoding)[0, 0])
+
+
+def prepare(source: Source, steps: tuple[PixelStep, ...], saturation: float | None) -> PreparedSource:
+    """The source with further steps; values from `saturation` [adu, raw] on are flagged before the first."""
+    if saturation is None:  # no converter can say more than this
+        saturation = ceiling(source)
+    if isinstance(source, PreparedSource):  # came through other steps: saturation is judged before those
+        limit = source.saturation if source.saturation is not None else saturation
+        return PreparedSource(source.source, (*source.steps, *steps), source.scale, limit, source.unit)
+    return PreparedSource(source, steps, saturation=saturation)
 
 
 def with_values(exposures: Exposures, kind: str, notes: list[str]) -> Exposures:

@@ -3,26 +3,71 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from calibrant.effects._levels import spread
+from calibrant.effects._amplifiers import read
+from calibrant.effects._pairs import Light, look
 from calibrant.exposures import Exposures
-from calibrant.frame import DQ
 from calibrant.product import Product, Quantity
-from calibrant.stack.source import Source, decode
+from calibrant.stack.source import Source
 
-CLIP = 5.5  # sigmas of the difference: normal noise loses 1e-6 of its width
-BLOCK = 128  # pixels: within a block the light is even enough for one level
+BLOCK = 128  # pixels: within a block even the light of a twilight sky changes its level alone
+GOOD = 0.9  # of a block's pixels
+
+
+class Estimate(NamedTuple):
+    """Gain with its standard uncertainty, e-/adu; NaN where no pair is usable."""
+
+    gain: float
+    sigma: float
+
+
+def estimate(mean: ArrayLike, variance: ArrayLike, pixels: ArrayLike, noise: ArrayLike) -> Estimate:
+    """Gain of pairs: ``g = sum(n mu) / sum(n (v - r^2))``, v half the variance of a difference.
+
+    A ratio of sums, not a mean of ratios: unbiased down to 20 electrons and a read noise of 5. See Janesick
+    (2001), Scientific Charge-Coupled Devices, chapter 2.
+
+    Parameters
+    ----------
+    mean : array
+        (pairs,), mu: adu above the bias; pairs with a NaN are left out.
+    variance : array
+        (pairs,), v: adu^2, of one frame.
+    pixels : array
+        (pairs,), n.
+    noise : array
+        (pairs,) or one number, r^2: read noise squared as it is in v, adu^2.
+
+    Returns
+    -------
+    Estimate
+        Its sigma is that of variances of n values, at least the scatter of three or more pairs.
+    """
+    mu, v, n, square = np.broadcast_arrays(
+        *(np.asarray(x, np.float64) for x in (mean, variance, pixels, noise))
+    )
+    good = np.isfinite(mu) & np.isfinite(v) & (n > 1)
+    mu, v, n, square = mu[good], v[good], n[good], square[good]
+    light = float(n @ (v - square))
+    if not light > 0:
+        return Estimate(math.nan, math.nan)
+    gain = float(n @ mu) / light
+    sigma = gain * math.sqrt(2.0 * float(n @ np.square(v))) / light
+    if len(mu) > 2:
+        scatter = n * (mu - gain * (v - square)) / light
+        sigma = max(sigma, math.sqrt(float(scatter @ scatter) * len(mu) / (len(mu) - 1)))
+    return Estimate(gain, sigma)
 
 
 def pair_gain(flats: Exposures, bias: Product, saturation: float | None = None) -> Quantity | None:
-    """Gain of flats of one filter, e-/adu, from the differences of neighbours in time.
+    """Gain of flats of one filter, e-/adu, from the differences of neighbours in time; see `estimate`.
 
-    ``g = sum(mu) / sum(var(D) / 2 - r**2)`` over blocks of the image, with mu the level above the bias [adu],
-    D the difference of two frames brought to one level [adu], and r the read noise [adu]. In a difference the
-    flat's own structure cancels; see Janesick (2001), Scientific Charge-Coupled Devices, chapter 2.
+    Frames are scaled to each other block by block, so that the sky of twilight may change its gradient.
 
     Parameters
     ----------
@@ -36,67 +81,38 @@ def pair_gain(flats: Exposures, bias: Product, saturation: float | None = None) 
     Returns
     -------
     Quantity or None
-        ``pair_gain`` with the standard error of the pairs; None where no pair is usable.
+        ``pair_gain`` with its standard error; None where no pair is usable.
     """
     read_noise = float(np.median([q.value for q in bias if q.name == "read_noise"]))
     sources = flats.sources()
     pairs = [
-        _one_pair(sources[i], sources[i + 1], bias.data, read_noise, saturation)
-        for i in range(0, len(sources) - 1, 2)
+        _whole(list(_blocks(one, other, bias.data, saturation)), read_noise)
+        for one, other in zip(sources[::2], sources[1::2], strict=False)
     ]
-    sums = np.array([pair for pair in pairs if pair is not None])
-    if sums.size == 0 or not sums[:, 1].sum() > 0:
-        return None
-    signal, variance, count = sums.sum(axis=0)
-    value = signal / variance
-    # A variance of n values is known to sqrt(2/n); the scatter of several pairs says it too.
-    error = value * math.sqrt(2.0 / count)
-    if len(sums) > 2:
-        error = max(error, float(np.std(sums[:, 0] / sums[:, 1], ddof=1)) / math.sqrt(len(sums)))
-    return Quantity("pair_gain", float(value), error, "electron/adu")
+    found = estimate(*np.reshape(pairs, (-1, 4)).T)
+    return Quantity("pair_gain", *found, "electron/adu") if math.isfinite(found.gain) else None
 
 
-def _one_pair(
-    one: Source, other: Source, bias: NDArray[np.floating], read_noise: float, saturation: float | None
-) -> tuple[float, float, float] | None:
-    """Sums over the blocks of a pair: level, variance of the light, pixels; None without a good block."""
+def _whole(blocks: list[Light], read_noise: float) -> tuple[float, float, float, float]:
+    """Mean, variance, pixels and noise of a pair from those of its blocks."""
+    n = np.array([light.pixels for light in blocks], np.float64)
+    if not n.sum():
+        return math.nan, math.nan, 0.0, 0.0
+    means = ([x.mean, x.variance, x.noise_factor * read_noise**2] for x in blocks)
+    mean, variance, noise = np.average(np.array(list(means)), axis=0, weights=n)
+    return float(mean), float(variance), float(n.sum()), float(noise)
+
+
+def _blocks(
+    one: Source, other: Source, bias: NDArray[np.floating], saturation: float | None
+) -> Iterator[Light]:
+    """Blocks of a pair that hold light and are good nearly everywhere."""
     rows, cols = one.shape
-    signal = variance = count = 0.0
     for top in range(0, rows, BLOCK):
         band = slice(top, min(top + BLOCK, rows))
-        a, b = (_counts(source, band, saturation) - bias[band] for source in (one, other))
+        a, b = (read(source, band, saturation) - bias[band] for source in (one, other))
         for left in range(0, cols, BLOCK):
-            found = _block(a[:, left : left + BLOCK], b[:, left : left + BLOCK])
-            if found is not None:
-                mu, width, n = found
-                signal += mu * n
-                variance += (width**2 / 2.0 - read_noise**2) * n
-                count += n
-    return (signal / count, variance / count, count) if count else None
-
-
-def _counts(source: Source, band: slice, saturation: float | None) -> NDArray[np.float32]:
-    """Rows of a flat, NaN where they are flagged or saturated."""
-    shape = (band.stop - band.start, source.shape[1])
-    raw = np.empty(shape, np.dtype(source.encoding.dtype))
-    dq = np.zeros(shape, np.uint32) if source.has_dq else None
-    source.read_into(band, raw, dq)
-    values: NDArray[np.float32] = decode(raw, source.encoding).astype(np.float32)
-    if dq is not None:
-        values[(dq & np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)) != 0] = np.nan
-    if saturation is not None:
-        values[values >= saturation] = np.nan
-    return values
-
-
-def _block(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[float, float, int] | None:
-    """Level, clipped width of the difference, and pixels of a block; None if it cannot be used."""
-    good = np.isfinite(a) & np.isfinite(b)
-    if good.sum() < 0.9 * good.size:
-        return None
-    one, other = float(np.mean(a[good])), float(np.mean(b[good]))
-    if not (one > 0 and other > 0):
-        return None
-    mean = (one + other) / 2.0
-    found = spread(a[good] * np.float32(mean / one) - b[good] * np.float32(mean / other), clip=CLIP)
-    return mean, found.std, found.count
+            parts = [np.asarray(x[:, left : left + BLOCK], np.float32) for x in (a, b)]
+            light = look(*parts, minimum=math.ceil(GOOD * parts[0].size))
+            if light.mean > 0:
+                yield light

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from calibrant.effects import common
 from calibrant.effects._flat_light import Light, gain_of, look, patterns
-from calibrant.effects._input import ceiling, check_products
+from calibrant.effects._input import check_products, prepare
 from calibrant.effects._steps import bias_step, dark_step, dark_time, flat_step, name_of
 from calibrant.errors import HistoryError, OptionError, SelectionError
 from calibrant.exposures import Exposures
@@ -20,7 +20,6 @@ from calibrant.product import Kind, Product, Quantity
 from calibrant.stack.combine import Noise
 from calibrant.stack.pixel import PixelStep, PreparedSource, apply_steps
 from calibrant.stack.reject import Rejection
-from calibrant.stack.source import Source
 
 NAME = "flat"
 REACH = "pixel"
@@ -195,7 +194,7 @@ def prepared(
                 where=name_of(exposure),
                 do="give a bias, or a dark of this exposure time that holds it",
             )
-        found.append(_prepare(source, steps_of(exposure, bias, dark), saturation))
+        found.append(prepare(source, steps_of(exposure, bias, dark), saturation))
     return found
 
 
@@ -205,15 +204,6 @@ def steps_of(exposure: Exposure, bias: Product | None, dark: Product | None) -> 
     if dark is not None:
         steps.append(dark_step(exposure, dark, after=() if bias is None else (bias,)))
     return tuple(steps)
-
-
-def _prepare(source: Source, steps: tuple[PixelStep, ...], saturation: float | None) -> PreparedSource:
-    if saturation is None:  # no converter can say more than this
-        saturation = ceiling(source)
-    if isinstance(source, PreparedSource):  # came through other steps: saturation is judged before those
-        limit = source.saturation if source.saturation is not None else saturation
-        return PreparedSource(source.source, (*source.steps, *steps), source.scale, limit, source.unit)
-    return PreparedSource(source, steps, saturation=saturation)
 
 
 def _usable(

@@ -106,7 +106,7 @@ def known_noise(
     """
     found: dict[str, Product] = {}
     with contextlib.suppress(ConfigError):
-        found["gain"] = gain.measure(one)
+        found["gain"] = gain.nominal(one)
     given = {**found, **{kind: products[kind] for kind in ("bias",) if kind in products}}
     try:
         found["read_noise"] = read_noise.measure(one, products=given)

@@ -1,0 +1,111 @@
+"""From flats to the curve of each amplifier: what comes in, and the fit or the estimate that comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibrant.effects._gain_levels import F8, Amplifier
+from calibrant.effects._gain_tables import Result
+from calibrant.effects._input import check_kinds, prepare
+from calibrant.effects._pair_gain import estimate
+from calibrant.effects._ptc_fit import PtcFit, fit
+from calibrant.effects._steps import bias_step, name_of
+from calibrant.effects.common import Record, Wrapping, begin, bias_for, done_by_steps, facts
+from calibrant.errors import HistoryError, OptionError, SelectionError
+from calibrant.exposures import Exposures
+from calibrant.product import Product
+from calibrant.stack.source import Source
+
+LEAST = 3  # levels of light that a photon transfer curve needs
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of `calibrant.effects.gain.measure`, where they are described."""
+
+    edge: int = 0
+    minimum: int = 1000
+    saturation: float | None = None
+    read_noise: float | None = None
+    sigma_clip: float = 5.0
+    max_signal: float | None = None
+    bootstrap: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("edge", 0), ("minimum", 2), ("bootstrap", 0)):
+            if getattr(self, name) < least:
+                raise OptionError(
+                    f"{name} is a number of at least {least}", where=name, got=getattr(self, name)
+                )
+
+
+def prepared(
+    exposures: Exposures, products: Mapping[str, Product], like: str, choice: Options, record: Record
+) -> tuple[Exposures, list[Source]]:
+    """The flats in order of time, and their sources: above the zero level, saturated pixels flagged."""
+    if len(exposures) == 0:
+        raise SelectionError("there are no flats to measure a gain from", do="check the selection")
+    check_kinds(exposures, "flat")
+    series = begin(exposures, like, forbids=("flat", "gain"), notes=record.notes)
+    bias = bias_for(series, products)
+    wrapped = any(isinstance(prepare, Wrapping) for prepare in series.steps)
+    done = bias is not None or wrapped or done_by_steps(series) & {"bias", "pedestal"}
+    for exposure in series:
+        if not done and not exposure.applied & {"bias", "dark", "overscan", "pedestal"}:
+            raise HistoryError(
+                "a gain needs flats without their zero level",
+                where=name_of(exposure),
+                do="give a bias, or the flats through the step of their overscan",
+            )
+    limit = facts(series, {}, saturation=choice.saturation).saturation
+    steps = [() if bias is None else (bias_step(exposure, bias),) for exposure in series]
+    sources = [prepare(source, own, limit) for source, own in zip(series.sources(), steps, strict=True)]
+    return series, list(sources)
+
+
+@dataclass(frozen=True)
+class Solve:
+    """The task of the runner: the curve of one amplifier, or the estimate of its pairs."""
+
+    model: str
+    lags: int
+    choice: Options
+
+    def __call__(self, part: Amplifier) -> Result:
+        part.select(self.choice.minimum)
+        levels = part.levels
+        mean = np.where(part.good, part.mean, np.nan)
+        fitted = self._fit(part, mean) if levels >= LEAST or not levels else None
+        if fitted is None:
+            words = "one level" if levels == 1 else "two levels"
+            part.notes.append(f"{words} of light: gain from pairs, a photon transfer curve needs three")
+            if not math.isfinite(part.noise):
+                part.notes.append(
+                    "the read noise is not known: taken as none, the gain is low at little light"
+                )
+        result = Result(part, fitted, estimate(mean, part.variance, part.pixels, part.square))
+        part.suspect(result.gain)
+        return result
+
+    def _fit(self, part: Amplifier, mean: F8) -> PtcFit:
+        several = self.lags > 1
+        found = fit(
+            mean,
+            part.variance,
+            part.pixels,
+            model=self.model,
+            covariance=part.covariance if several else None,
+            covariance_pixels=part.counts if several else None,
+            sigma_clip=self.choice.sigma_clip,
+            max_signal=self.choice.max_signal,
+            bootstrap=self.choice.bootstrap,
+            rng=np.random.default_rng(self.choice.seed),
+        )
+        if not part.dead:
+            part.notes += found.notes
+        return found

@@ -1,0 +1,191 @@
+"""A photon transfer curve as a Product: its quantities, and tables that hold all that a plot draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.effects._gain_levels import F8, Amplifier
+from calibrant.effects._pair_gain import Estimate
+from calibrant.effects._ptc_fit import PtcFit
+from calibrant.effects._ptc_levels import Levels, solve_curve, standard_error
+from calibrant.product import Quantity
+
+UNITS: Mapping[str, str] = {
+    "ptc.exptime": "s", "ptc.mean": "adu", "ptc.variance": "adu2", "ptc.sigma": "adu2", "ptc.model": "adu2",
+    "covariances.mean": "adu", "covariances.covariance": "adu2", "covariances.sigma": "adu2",
+    "covariances.model": "adu2", "a_matrix.a": "1/electron", "a_matrix.sigma": "1/electron",
+    "a_matrix.b": "1/electron", "a_matrix.b_sigma": "1/electron", "straight.gain": "electron/adu",
+    "straight.read_noise": "electron", "straight.bias_percent": "%",
+}  # fmt: skip
+LINES = ("unweighted", "weighted", "quadratic")
+BESIDE = 0.05  # of the ratio of two read noises
+Table = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was found for one amplifier: a fit, or the estimate of its pairs."""
+
+    part: Amplifier
+    fit: PtcFit | None
+    pairs: Estimate
+
+    @property
+    def gain(self) -> float:
+        """e-/adu."""
+        return self.pairs.gain if self.fit is None else self.fit.gain
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """(pairs,)."""
+        return self.part.good if self.fit is None else self.fit.used
+
+    @property
+    def model(self) -> F8:
+        """(pairs,), variance, adu^2."""
+        if self.fit is not None:
+            return self.fit.model_variance
+        variance: F8 = self.part.mean / self.pairs.gain + self.part.square
+        return variance
+
+    def quantities(self) -> list[Quantity]:
+        """Of the amplifier; NaN where nothing could be found."""
+        rows: list[tuple[str, float, float | None, str]]
+        if self.fit is None:
+            noise = self.part.noise * self.pairs.gain
+            rows = [
+                ("gain", self.pairs.gain, self.pairs.sigma, "electron/adu"),
+                ("read_noise", noise, None, "electron"),
+            ]
+        else:
+            fit = self.fit
+            rows = [
+                ("gain", fit.gain, fit.gain_sigma, "electron/adu"),
+                ("read_noise", fit.read_noise, fit.read_noise_sigma, "electron"),
+                ("a00", fit.a00, fit.a00_sigma, "1/electron"),
+                ("turnoff", fit.turnoff, fit.turnoff_sigma, "adu"),
+                ("full_well", fit.full_well, fit.turnoff_sigma * fit.gain, "electron"),
+                ("chi2", fit.chi2, None, ""),
+            ]
+            rows += self._ratio(fit)
+        rows.append(("pairs", float(self.used.sum()), None, ""))
+        known = ((n, v, None if s is None or not math.isfinite(s) else s, u) for n, v, s, u in rows)
+        return [Quantity(*row, self.part.name) for row in known]
+
+    def _ratio(self, fit: PtcFit) -> list[tuple[str, float, float | None, str]]:
+        """Read noise of the curve over that of overscan or bias; a note beyond 5 % and its error."""
+        known = self.part.noise * fit.gain
+        if not known > 0:
+            return []
+        ratio, sigma = fit.read_noise / known, fit.read_noise_sigma / known
+        if abs(ratio - 1.0) > max(BESIDE, 3.0 * sigma):
+            self.part.notes.append(
+                f"read noise of the curve {fit.read_noise:.3g} e-, of overscan or bias {known:.3g} e-: "
+                "more than 5 % apart"
+            )
+        return [("noise_ratio", ratio, sigma, "")]
+
+
+def tables(results: Sequence[Result], columns: Table, lags: int) -> dict[str, Table]:
+    """The tables ptc, covariances, a_matrix and straight; those without a line are left out."""
+    made = {"ptc": _joined([_ptc(one, columns) for one in results])}
+    if lags:
+        made["covariances"] = _joined([_covariances(one) for one in results])
+    fitted = [one for one in results if one.fit is not None]
+    matrices = [_matrix(one.part.name, one.fit) for one in fitted if one.fit and one.fit.a is not None]
+    if matrices:
+        made["a_matrix"] = _joined(matrices)
+    if fitted:
+        made["straight"] = _joined([_straight(one) for one in fitted])
+    return made
+
+
+def _joined(parts: Sequence[Table]) -> Table:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _ptc(one: Result, columns: Table) -> Table:
+    part, model = one.part, one.model
+    sigma = standard_error(part.variance, np.maximum(part.pixels, 1))
+    return {
+        "amplifier": np.full(len(part.mean), part.name),
+        **columns,
+        "mean": part.mean,
+        "variance": part.variance,
+        "sigma": sigma,
+        "pixels": part.pixels,
+        "used": one.used,
+        "model": model,
+        "residual": (part.variance - model) / np.where(sigma > 0, sigma, np.nan),
+    }
+
+
+def _covariances(one: Result) -> Table:
+    """A line for each lag of each pair."""
+    part = one.part
+    pair, i, j = (index.ravel() for index in np.indices(part.covariance.shape))
+    model = None if one.fit is None else one.fit.model_covariance
+    # Var(C) = v^2 / n of white noise, twice that for the variance itself.
+    twice = np.where((i == 0) & (j == 0), 2.0, 1.0)
+    return {
+        "amplifier": np.full(pair.size, part.name),
+        "pair": pair,
+        "i": i,
+        "j": j,
+        "mean": part.mean[pair],
+        "covariance": part.covariance.ravel(),
+        "sigma": part.variance[pair] * np.sqrt(twice / np.maximum(part.counts.ravel(), 1)),
+        "pixels": part.counts.ravel(),
+        "model": np.full(pair.size, np.nan) if model is None else model.ravel(),
+    }
+
+
+def _matrix(name: str, fit: PtcFit) -> Table:
+    assert fit.a is not None and fit.a_sigma is not None
+    i, j = (index.ravel() for index in np.indices(fit.a.shape))
+    table = {
+        "amplifier": np.full(i.size, name),
+        "i": i,
+        "j": j,
+        "a": fit.a.ravel(),
+        "sigma": fit.a_sigma.ravel(),
+    }
+    if fit.model == "full":
+        nothing = np.full(fit.a.shape, np.nan)
+        table["b"] = (nothing if fit.b is None else fit.b).ravel()
+        table["b_sigma"] = (nothing if fit.b_sigma is None else fit.b_sigma).ravel()
+    return table
+
+
+def _straight(one: Result) -> Table:
+    """Lines through the levels that the fit used, and how far their gain is from its."""
+    part, used = one.part, one.used
+    levels = Levels(part.mean[used], part.variance[used], part.pixels[used].astype(np.float64))
+    order = np.argsort(levels.mean)
+    found = [_line(levels.take(order), line) for line in LINES]
+    return {
+        "amplifier": np.full(len(LINES), part.name),
+        "line": np.array(LINES),
+        "gain": np.array([gain for gain, _ in found]),
+        "read_noise": np.array([noise for _, noise in found]),
+        "bias_percent": np.array([100.0 * (gain / one.gain - 1.0) for gain, _ in found]),
+    }
+
+
+def _line(levels: Levels, line: str) -> tuple[float, float]:
+    """Gain [e-/adu] and read noise [e-] of a straight line, or of a parabola."""
+    if line == "unweighted":
+        if len(levels.mean) < 2:
+            return math.nan, math.nan
+        slope, zero = np.polyfit(levels.mean, levels.variance, 1)
+        return float(1.0 / slope), float(math.sqrt(abs(zero)) / slope)
+    found = solve_curve("linear" if line == "weighted" else "quadratic", levels)
+    if found is None:
+        return math.nan, math.nan
+    return float(found.parameters[0]), math.sqrt(abs(float(found.parameters[2])))
