@@ -132,6 +132,8 @@ def curved(curve, data, dq):
         place = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, table.size - 2)
         slope = np.diff(table)[place] / curve.spacing[number]
         stretch[own] = 1 + np.where((x >= nodes[0]) & (x <= nodes[-1]), slope, 0.0)
+        if curve.saturation is not None:
+            dq[own] |= np.where(x >= curve.saturation[number], DQ.SATURATED, 0).astype(np.uint32)
         dq[own] |= np.where((x < curve.low[number]) | (x > curve.high[number]), curve.flag, 0).astype(
             np.uint32
         )
@@ -252,7 +254,8 @@ def random_curve(rng, shape, index):
         low=np.where(rng.random(amps) < 0.3, np.nan, low).astype(np.float32),
         high=rng.integers(0, 4000, amps).astype(np.float32),
         index=index,
-        flag=DQ(rng.choice([DQ.NONLINEAR, DQ.SATURATED])),
+        flag=DQ(rng.choice([DQ.NONLINEAR, DQ.OUTLIER])),
+        saturation=rng.integers(0, 4000, amps).astype(np.float32) if rng.random() < 0.5 else None,
     )
 
 

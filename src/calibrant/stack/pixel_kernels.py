@@ -33,8 +33,8 @@ START, CHECK, ADD, NOISE, FIRST_NOISE, DIVIDE, DIVIDE_SYSTEMATIC, SCALE, SCALE_V
 SCALE_SYSTEMATIC, FLAG, SET_VARIANCE, SET_SYSTEMATIC, ADD_SYSTEMATIC = range(9, 14)
 FINISH_VARIANCE, FINISH_SYSTEMATIC, CURVE, CURVE_VARIANCE, CURVE_SYSTEMATIC = range(14, 19)
 
-CURVE_HEAD = 4
-"""Numbers before the table of each amplifier in a row of curves: start, 1/spacing, low, high."""
+CURVE_HEAD = 5
+"""Numbers before the table of an amplifier in a row of curves: start, 1/spacing, low, high, saturation."""
 
 RUN = 64
 """Pixels that are looked at together in search of the next amplifier."""
@@ -207,10 +207,11 @@ def _run_end(index: Any, k: Any) -> Any:
 
 
 @_jit
-def _flag_outside(low: Any, high: Any, bits: Any, data: Any, dq: Any) -> None:
+def _flag_outside(low: Any, high: Any, limit: Any, bits: Any, data: Any, dq: Any) -> None:
     for k in range(data.shape[0]):
         x = data[k]
-        dq[k] |= bits if (x < low) | (x > high) else np.uint32(0)
+        saturated = np.uint32(SATURATED) if x >= limit else np.uint32(0)
+        dq[k] |= saturated | (bits if (x < low) | (x > high) else np.uint32(0))
 
 
 @_jit
@@ -236,7 +237,7 @@ def _curve(index: Any, curves: Any, width: Any, bits: Any, scratch: Any, data: A
     while begin < data.shape[0]:
         end = _run_end(amplifier, begin)
         own = curves[int(amplifier[begin]) * width : (int(amplifier[begin]) + 1) * width]
-        _flag_outside(own[2], own[3], bits, data[begin:end], dq[begin:end])
+        _flag_outside(own[2], own[3], own[4], bits, data[begin:end], dq[begin:end])
         _add_curve(own[0], own[1], own[CURVE_HEAD:], scratch, data[begin:end])
         begin = end
 

@@ -332,8 +332,9 @@ def _amplifiers(index: NDArray[np.uint8] | int, shape: tuple[int, int]) -> NDArr
 
 
 def _packed(curve: Curve) -> NDArray[np.float32]:
-    """Curves as the kernel takes them, a row each: start, 1/spacing, low, high, the table, its end again."""
-    head = np.stack([curve.start, 1.0 / curve.spacing, curve.low, curve.high], axis=1)
+    """Curves as the kernel takes them, a row each: five numbers (`CURVE_HEAD`), the table, its end again."""
+    limit = np.full(len(curve.table), np.nan) if curve.saturation is None else curve.saturation
+    head = np.stack([curve.start, 1.0 / curve.spacing, curve.low, curve.high, limit], axis=1)
     return _read_only(np.hstack([head, curve.table, curve.table[:, -1:]]).astype(np.float32))
 
 

@@ -38,6 +38,8 @@ class Curve:
         Amplifier of each pixel: uint8, (rows, cols) or a shape that broadcasts to it; or one for all pixels.
     flag : DQ
         For values outside the limits.
+    saturation : ndarray, optional
+        float32, (amplifiers,): values that reach it are flagged SATURATED; NaN is no limit.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class Curve:
     high: NDArray[np.float32]
     index: NDArray[np.uint8] | int = 0
     flag: DQ = DQ.NONLINEAR
+    saturation: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.table.ndim != 2 or self.table.shape[1] < 2:
@@ -62,8 +65,9 @@ class Curve:
                 expected="(amplifiers, nodes)",
                 got=self.table.shape,
             )
-        for name in ("start", "spacing", "low", "high"):
-            if np.shape(getattr(self, name)) != self.table.shape[:1]:
+        for name in ("start", "spacing", "low", "high", "saturation"):
+            given = getattr(self, name)
+            if given is not None and np.shape(given) != self.table.shape[:1]:
                 raise ShapeError(
                     f"a curve has one {name} for each amplifier",
                     expected=self.table.shape[:1],
