@@ -23,6 +23,7 @@ FLAGGED = 1e-2  # fraction of pixels that may be flagged in one of the two only
 REACH = 2  # pixels, of the search for a shift
 CLIP = 4.0  # sigmas, of widths: medians of integers lie on a grid, where a median deviation would jump
 CROP = 512  # pixels on a side, in the middle: enough to see a shift
+TRUTH = "truth"  # kind of what a simulation knows
 BETTER = 0.95  # a shift is believed if it lowers the scatter to less than this
 
 
@@ -164,7 +165,8 @@ def compare(one: Product, other: Product) -> Comparison:
     Parameters
     ----------
     one, other : Product
-        Of one kind, their planes of one shape and in the same units.
+        Of one kind, their planes of one shape and in the same units. The truth of a simulation goes with any
+        kind: what both know is compared.
 
     Returns
     -------
@@ -174,7 +176,7 @@ def compare(one: Product, other: Product) -> Comparison:
     Raises
     ------
     SelectionError
-        If they are of different kinds.
+        If they are of different kinds, and neither is a truth.
     ShapeError, UnitError
         If planes, or quantities, cannot be subtracted from each other.
 
@@ -199,7 +201,7 @@ def compare(one: Product, other: Product) -> Comparison:
 
 
 def _check(one: Product, other: Product) -> None:
-    if one.kind != other.kind:
+    if one.kind != other.kind and TRUTH not in (one.kind, other.kind):
         raise SelectionError(
             "products of different kinds cannot be compared",
             expected=f"two of one kind, such as two of kind {one.kind}",

@@ -186,8 +186,8 @@ class Faults(Model):
         Fraction of the signal that is missing at full well.
     crosstalk, far : float
         Part of its signal that an amplifier gives to the next one, and to those far away.
-    cti_serial, cti_parallel : float
-        Charge transfer inefficiency, per transfer.
+    deferred_serial, deferred_parallel : float
+        Part of the charge of the pixel farthest from the amplifier that falls a pixel behind.
     pedestal : float
         Sigma over the amplifiers, adu.
     """
@@ -196,8 +196,8 @@ class Faults(Model):
     nonlinearity: float = 0.0
     crosstalk: float = 0.0
     far: float = 0.0
-    cti_serial: float = 0.0
-    cti_parallel: float = 0.0
+    deferred_serial: float = 0.0
+    deferred_parallel: float = 0.0
     pedestal: float = 0.0
 
 

@@ -152,17 +152,22 @@ def make_sensor(camera: Camera, size: Size, number: int, seed: int) -> Sensor:
         shutter=structure.shutter_delay(shape, design.shutter),
         dq=dq,
     )
-    faulty = _with_faults(physics.damaged(clean, found), camera.faults, (seed, FAULTS, number))
+    rng_faults = np.random.default_rng((seed, FAULTS, number))
+    faulty = _with_faults(physics.damaged(clean, found), camera.faults, size, rng_faults)
     return Sensor(number, grid, faulty, parts, _scene(camera, grid, number, seed))
 
 
-def _with_faults(detector: Detector, faults: Faults | None, stream: tuple[int, ...]) -> Detector:
+def _with_faults(detector: Detector, faults: Faults | None, size: Size, rng: np.random.Generator) -> Detector:
     """The detector with moving boundaries and a chain, if its camera has faults."""
     if faults is None:
         return detector
-    wells = [detector.design.full_well / amplifier.gain for amplifier in detector.amplifiers]
-    strengths = faults.model_dump(exclude={"a00"})
-    chain = Chain.drawn(wells, np.random.default_rng(stream), **strengths)
+    chain = Chain.drawn(
+        [detector.design.full_well / amplifier.gain for amplifier in detector.amplifiers],
+        rng,
+        cti_serial=faults.deferred_serial / (size.prescan + size.cols),
+        cti_parallel=faults.deferred_parallel / size.rows,
+        **faults.model_dump(include={"nonlinearity", "crosstalk", "far", "pedestal"}),
+    )
     return replace(detector, chain=chain, boundaries=Boundaries.dipole(faults.a00))
 
 
