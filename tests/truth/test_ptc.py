@@ -1,7 +1,7 @@
 """The photon transfer curve against truth: accuracy and pulls, and sensors whose physics is another.
 
-Most trials draw the mean and the variance of each level from their laws for n independent normal pixels: the
-mean is normal of width sqrt(v / 2n), the variance v chi2(n - 1) / (n - 1), which is exact and needs no pixels.
+Most trials draw the mean and the variance of each level from their laws for n independent normal pixels:
+the mean is normal of width sqrt(v / 2n), the variance v chi2(n - 1) / (n - 1), which is exact and needs none.
 The last tests have real pixels, in which the effect is charge that turns away new charge, and no formula.
 """
 

@@ -171,11 +171,21 @@ def noise_against_signal(
     slope, intercept = weighted_line(x[used], y[used], weight[used])
     slope_sigma, intercept_sigma = _line_sigmas(x[used], weight[used])
     local = np.full(mu.shape, np.nan)
-    for place in np.flatnonzero(there):
-        near = there & (np.abs(x - x[place]) <= math.log10(WINDOW) / 2.0)
-        if near.sum() >= 3 and np.ptp(x[near]) > 0:
-            local[place], _ = weighted_line(x[near], y[near], weight[near])
+    local[there] = _local_slopes(x[there], y[there], weight[there])
     return NoiseSlope(slope, slope_sigma, intercept, intercept_sigma, local, used)
+
+
+def _local_slopes(x: F8, y: F8, weight: F8) -> F8:
+    """Slope of the line through the neighbours of each point; NaN where they are fewer than three."""
+    from_here = x - x[:, np.newaxis]
+    near = (np.abs(from_here) <= math.log10(WINDOW) / 2.0) * weight
+    total = near.sum(axis=1)
+    centre = (near * from_here).sum(axis=1) / total
+    away = from_here - centre[:, np.newaxis]
+    spread = (near * away**2).sum(axis=1)
+    enough = ((near > 0).sum(axis=1) >= 3) & (spread > 0)
+    slopes = (near * away) @ y / np.where(enough, spread, 1.0)
+    return np.where(enough, slopes, np.nan)
 
 
 def _line_sigmas(x: F8, weight: F8) -> tuple[float, float]:
