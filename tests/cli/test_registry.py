@@ -112,6 +112,8 @@ def test_raw_and_calibrated_frames(run, night, here):
     for kind in ("calibrated", "visit_image"):
         assert "reduced/calibrated/spiral-R-001.fits" in run("get", kind, "-e", "spiral-R-001").out
     assert run("get", "raw", "-e", "spiral-R-001", "-o", "copy.fit").code == 0
+    (here / "folder").mkdir()
+    assert "copied to folder/spiral-R-001.fit" in run("get", "raw", "-e", "spiral-R-001", "-o", "folder").out
     assert (here / "copy.fit").read_bytes() == (night / "raw" / "spiral-R-001.fit").read_bytes()
 
 
@@ -258,6 +260,10 @@ def test_a_file_that_moved_or_was_altered(run, here, masters):
         (("get", "flat", "-e", "spiral-R-001", "--filter", "B"), "leave out one of the two"),
         (("get", "flat", "-e", "spiral-R-001", "--tag", "DP1"), "has no tag 'DP1'"),
         (("get", "flat", "-e", "spiral-R-001", "--as-of", "9999"), "no revision 9999"),
+        (
+            ("get", "flat", "-e", "spiral-R-001", "--as-of", "2024-03-11"),
+            "that is as of revision 0: leave it out",
+        ),
         (("get", "flat", "-e", "spiral-R-001", "--as-of", "paper"), "no state was frozen"),
         (("get", "flat", "-e", "spiral-R-001", "--level", "9"), "no level 9"),
         (("get", "flat", "-e", "spiral-R-001", "-k", "colour"), "expected name=value"),

@@ -221,7 +221,9 @@ def get(
     tag: TAGS = None,
     level: LEVEL = 0,
     drafts: DRAFTS = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Copy the file here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Copy the file here: a file, or a folder.")
+    ] = None,
     db: DB = None,
 ) -> None:
     """Which product, raw file or calibrated frame belongs to an exposure; --out copies it."""
@@ -232,6 +234,7 @@ def get(
         if out is not None:
             from calibrant.files.copying import copy
 
+            out = out / Path(path).name if out.is_dir() else out
             copy(path, out, overwrite=terminal.overwrite)
         result: dict[str, Any] = {"kind": kind, "path": path, "out": None if out is None else str(out)}
         result |= {"notes": list(registry.notes)} if choice is None else show.choice_facts(choice)

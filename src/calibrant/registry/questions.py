@@ -74,8 +74,11 @@ def _chosen(connection: Connection, asked: Asked, memory: Memory) -> Choice:
     if isinstance(judgement.problem, NoMatchError):
         _, near = rows.misses(connection, asked, agreeing(asked, memory), memory, NEAREST)
         judgement = select.judge(near, asked.ask)
-    if judgement.problem is not None:
-        raise judgement.problem
+    problem = judgement.problem
+    if problem is not None:
+        if isinstance(problem, NoMatchError) and not judgement.misses and not asked.now:
+            problem.do = f"that is as of revision {asked.revision}: leave it out for what is known now"
+        raise problem
     return given(connection, judgement.left[0], asked)
 
 
