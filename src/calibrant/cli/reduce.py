@@ -28,7 +28,8 @@ def reduce(
         list[str] | None, typer.Option("--set", help="Change the recipe: steps_options.gain.enabled=false")
     ] = None,
     kinds: Annotated[
-        Path | None, typer.Option(help="A table (CSV or TOML) that says what files are: name or glob, kind.")
+        Path | None,
+        typer.Option(help="A table (CSV: file,kind) or TOML that says what files are, by name or glob."),
     ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on without calibrations that are missing.")

@@ -243,9 +243,10 @@ class _Walk:
             self.plan.refuse_missing()
         self._make("flat")
         frames = self._frames()
-        self.warnings += _notes(self.workshop.entries.values())
-        for item in self.plan.stock:
-            self.warnings += [item.sentence, *(f"{item.name}: {note}" for note in item.facts["notes"])]
+        stock = self.plan.stock
+        self.warnings += _notes((entry["name"], entry["notes"]) for entry in self.workshop.entries.values())
+        self.warnings += [item.sentence for item in stock]
+        self.warnings += _notes((item.name, item.facts["notes"]) for item in stock)
         self.warnings += [*self.plan.notes, *_without_bias(self.plan)]
         self.warnings = list(dict.fromkeys(self.warnings))
         if not any(one.kind in self.exposures.instrument.science for one in self.found):
@@ -345,12 +346,12 @@ class _Walk:
         return level
 
 
-def _notes(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What there is to say of masters, each sentence once."""
+def _notes(told: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
+    """What there is to say of masters by their names, each sentence once."""
     names: dict[str, list[str]] = {}
-    for entry in entries:
-        for note in entry["notes"]:
-            names.setdefault(note, []).append(entry["name"])
+    for name, notes in told:
+        for note in notes:
+            names.setdefault(note, []).append(name)
     return [f"{listed(masters)}: {note}" for note, masters in names.items()]
 
 
