@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.effects._gain_levels import F8, Amplifier
+from calibrant.effects._gain_lines import straight_lines
 from calibrant.effects._pair_gain import Estimate
 from calibrant.effects._ptc_fit import PtcFit
-from calibrant.effects._ptc_levels import Levels, solve_curve, standard_error
+from calibrant.effects._ptc_levels import Levels, standard_error
 from calibrant.product import Quantity
 
 UNITS: Mapping[str, str] = {
@@ -23,7 +24,6 @@ UNITS: Mapping[str, str] = {
     "a_matrix.b": "1/electron", "a_matrix.b_sigma": "1/electron", "straight.gain": "electron/adu",
     "straight.read_noise": "electron", "straight.bias_percent": "%",
 }  # fmt: skip
-LINES = ("unweighted", "weighted", "quadratic")
 BESIDE = 0.05  # of the ratio of two read noises
 Table = dict[str, NDArray[Any]]
 
@@ -167,25 +167,5 @@ def _straight(one: Result) -> Table:
     """Lines through the levels that the fit used, and how far their gain is from its."""
     part, used = one.part, one.used
     levels = Levels(part.mean[used], part.variance[used], part.pixels[used].astype(np.float64))
-    order = np.argsort(levels.mean)
-    found = [_line(levels.take(order), line) for line in LINES]
-    return {
-        "amplifier": np.full(len(LINES), part.name),
-        "line": np.array(LINES),
-        "gain": np.array([gain for gain, _ in found]),
-        "read_noise": np.array([noise for _, noise in found]),
-        "bias_percent": np.array([100.0 * (gain / one.gain - 1.0) for gain, _ in found]),
-    }
-
-
-def _line(levels: Levels, line: str) -> tuple[float, float]:
-    """Gain [e-/adu] and read noise [e-] of a straight line, or of a parabola."""
-    if line == "unweighted":
-        if len(levels.mean) < 2:
-            return math.nan, math.nan
-        slope, zero = np.polyfit(levels.mean, levels.variance, 1)
-        return float(1.0 / slope), float(math.sqrt(abs(zero)) / slope)
-    found = solve_curve("linear" if line == "weighted" else "quadratic", levels)
-    if found is None:
-        return math.nan, math.nan
-    return float(found.parameters[0]), math.sqrt(abs(float(found.parameters[2])))
+    lines = straight_lines(*levels.take(np.argsort(levels.mean)), one.gain)
+    return {"amplifier": np.full(len(lines["line"]), part.name), **lines}

@@ -14,6 +14,13 @@ from calibrant.effects._amplifiers import regions
 from calibrant.effects._assembly import place_plane, places_table
 from calibrant.effects._gain_curve import Options, Solve, prepared
 from calibrant.effects._gain_levels import amplifiers, of_pairs, told
+from calibrant.effects._gain_lines import crossing as crossing
+from calibrant.effects._gain_lines import local_slope as local_slope
+from calibrant.effects._gain_lines import noise_against_signal as noise_against_signal
+from calibrant.effects._gain_lines import pixel_levels as pixel_levels
+from calibrant.effects._gain_lines import variance_against_mean as variance_against_mean
+from calibrant.effects._gain_lines import variance_over_mean as variance_over_mean
+from calibrant.effects._gain_lines import what_gain_changes as what_gain_changes
 from calibrant.effects._gain_tables import UNITS, tables
 from calibrant.effects._input import check_products
 from calibrant.effects._pairs import extract, pair_up
