@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
+from calibrant.effects import _brighter_fatter_correct as fixed_point
 from calibrant.effects import brighter_fatter
 from calibrant.effects._ptc_fit import fit
 from calibrant.frame import Frame
@@ -110,6 +111,14 @@ def test_a_wrong_kernel_is_seen_in_flats(half_full, true_kernel, factor):
     wrong = stronger(true_kernel, factor)
     after, _ = noise([tuple(corrected(one, wrong) for one in pair) for pair in half_full[:1]])
     assert abs(after - 1) > 2 * TOLERANCE
+
+
+def test_charge_at_the_end_instead_of_during_the_exposure_is_seen(half_full, true_kernel, monkeypatch):
+    """The twin in time: half of the light in place of the mean charge, as published."""
+    monkeypatch.setattr(fixed_point, "EARLY", np.float32(0.5))
+    monkeypatch.setattr(fixed_point, "LATE", np.float32(0.0))
+    after, _ = noise([tuple(corrected(one, true_kernel) for one in pair) for pair in half_full])
+    assert after - 1 > TOLERANCE
 
 
 def star(peak, sigma, size=41, centre=(-0.3, 0.2)):

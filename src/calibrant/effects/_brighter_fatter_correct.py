@@ -142,23 +142,33 @@ def filled(charge: Image, bad: NDArray[np.bool_]) -> Image:
     clean = np.where(bad, np.float32(0), charge)
     if not bad.any() or bad.all():
         return clean
-    total, weight = np.zeros(int(bad.sum())), np.zeros(int(bad.sum()))
-    place = np.zeros(bad.shape, np.intp)
-    place[bad] = np.arange(weight.size)
-    for values, holes, at in ((charge, bad, place), (charge.T, bad.T, place.T)):
-        for line in np.flatnonzero(holes.any(axis=1)):
-            hole, good = np.flatnonzero(holes[line]), np.flatnonzero(~holes[line])
-            if good.size:
-                near = np.searchsorted(good, hole)
-                gap = good[np.minimum(near, good.size - 1)] - good[np.maximum(near - 1, 0)]
-                one = 1.0 / np.where((near > 0) & (near < good.size), gap, 2 * charge.size)
-                total[at[line, hole]] += one * np.interp(hole, good, values[line, good])
-                weight[at[line, hole]] += one
-    lost = weight == 0
-    if lost.any():
+    rows, cols = np.nonzero(bad)
+    total, weight = _interpolated(charge, bad, rows, cols)
+    order = np.argsort(cols, kind="stable")
+    across = _interpolated(charge.T, bad.T, cols[order], rows[order])
+    total[order] += across[0]
+    weight[order] += across[1]
+    if (lost := weight == 0).any():
         total[lost], weight[lost] = np.median(charge[~bad]), 1.0
-    clean[bad] = total / weight
+    clean[rows, cols] = total / weight
     return clean
+
+
+def _interpolated(
+    image: Image, bad: NDArray[np.bool_], lines: NDArray[np.intp], places: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bad pixels (line, place) from the good ones of their line, times their weights, and the weights."""
+    total, weight = np.zeros((2, lines.size))
+    numbers, starts = np.unique(lines, return_index=True)
+    for line, start, stop in zip(numbers, starts, [*starts[1:], lines.size], strict=True):
+        hole, good = places[start:stop], np.flatnonzero(~bad[line])
+        if good.size:
+            near = np.searchsorted(good, hole)
+            gap = good[np.minimum(near, good.size - 1)] - good[np.maximum(near - 1, 0)]
+            ends = (near == 0) | (near == good.size)  # beyond the last good pixel nothing is between
+            weight[start:stop] = np.where(ends, 0.5 / image.size, 1.0 / np.maximum(gap, 1))
+            total[start:stop] = weight[start:stop] * np.interp(hole, good, image[line, good])
+    return total, weight
 
 
 def grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:

@@ -273,7 +273,7 @@ def apply(
     charge = filled(data, bad)
     kernel = np.asarray(product.data)
     found = correct(charge, kernel, **options, runner=runner)  # type: ignore[arg-type]
-    moved = found.light - charge
+    moved = np.subtract(found.light, charge, out=charge)
     dq[_guessed(bad, grow, kernel.shape[0] // 4)] |= np.uint32(DQ.CHARGELOSS)
     return frame.after(
         Applied(NAME, product.identity, options, _note(found)),
