@@ -21,7 +21,7 @@ from calibrant.effects._trimmed_cards import trimmed_cards
 from calibrant.effects.common import Record, begin, label, product_keys, text
 from calibrant.errors import ConfigError, OptionError, SelectionError
 from calibrant.exposures import Exposures
-from calibrant.frame import Applied, Exposure, Frame
+from calibrant.frame import Applied, Exposure, Frame, Plane
 from calibrant.instrument import Instrument, load
 from calibrant.instrument.sections import bounds
 from calibrant.product import Kind, Product, Quantity
@@ -319,6 +319,7 @@ def apply(
     *,
     instrument: Instrument | None = None,
     parallel: Options = None,
+    lazy: bool = False,
     **options: Any,
 ) -> Frame:
     """The frame with its overscan levels subtracted, trimmed, and its amplifiers assembled.
@@ -335,6 +336,9 @@ def apply(
         Where there is no product; found by the exposure's instrument name if not given.
     parallel, **options
         As of `measure`; by default those of the product.
+    lazy : bool
+        Leave the pixels, with their flags, to who reads them: the data are a Source, and dq is None. Only the
+        levels are measured now.
 
     Returns
     -------
@@ -356,7 +360,8 @@ def apply(
         assembly = Assembly.from_table(product.tables["amplifiers"])
     else:
         assembly = assembly_of(replace(frame.exposure, shape=frame.shape), instrument)
-    return _applied(frame, assembly, serial, parallel_model, None if product is None else product.identity)
+    identity = None if product is None else product.identity
+    return _applied(frame, assembly, serial, parallel_model, identity, lazy=lazy)
 
 
 def _applied(
@@ -365,14 +370,18 @@ def _applied(
     serial: LevelModel | None,
     parallel: LevelModel | None,
     product: str | None,
+    *,
+    lazy: bool = False,
 ) -> Frame:
     frame = frame.load()
     _checked(assembly, frame.name, serial, parallel)
     raw = ArraySource(np.asarray(frame.data), None if frame.dq is None else np.asarray(frame.dq), frame.name)
     source = OverscanSource(raw, assembly, serial, parallel)
-    data = np.empty(assembly.shape, np.float32)
-    dq = np.empty(assembly.shape, np.uint32)
-    source.read_into(slice(0, assembly.shape[0]), data, dq)
+    data: Plane = source
+    dq = None
+    if not lazy:
+        data, dq = np.empty(assembly.shape, np.float32), np.empty(assembly.shape, np.uint32)
+        source.read_into(slice(0, assembly.shape[0]), data, dq)
     planes = {
         name: None if plane is None else assembly.assemble(np.asarray(plane))
         for name, plane in (("variance", frame.variance), ("systematic", frame.systematic))

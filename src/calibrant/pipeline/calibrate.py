@@ -9,19 +9,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects import bias, cosmic_rays, dark, defects, flat, gain, overscan, pedestal, read_noise
+from calibrant.effects import (
+    bias,
+    cosmic_rays,
+    crosstalk,
+    dark,
+    defects,
+    flat,
+    gain,
+    linearity,
+    overscan,
+    pedestal,
+    read_noise,
+)
 from calibrant.errors import ConfigError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument import Instrument
 from calibrant.pipeline.recipe import Recipe
 from calibrant.product import Product
-from calibrant.stack.pixel import PixelStep, apply_steps
+from calibrant.stack.pixel import MapRunner, PixelStep, apply_steps
 
 TITLES = {
     "bias": "less bias",
+    "crosstalk": "less crosstalk",
     "dark": "less dark",
     "flat": "divided by flat",
+    "linearity": "made linear",
     "overscan": "less overscan",
     "pedestal": "at one level",
 }
@@ -38,8 +52,8 @@ def pixel_steps(
     exposure : Exposure
         Of the frame; `Exposure.applied` says what was done before.
     products : mapping of Product
-        ``pedestal``, ``gain``, ``bias``, ``read_noise``, ``dark``, ``flat``, ``defects``,
-        as far as they are known.
+        ``pedestal``, ``gain``, ``bias``, ``linearity``, ``read_noise``, ``dark``, ``flat``, ``defects``, as
+        far as they are known.
     """
     saturation = instrument.nominal(exposure).saturation
     # Raw counts: where an overscan was subtracted, that step has flagged them before.
@@ -51,6 +65,8 @@ def pixel_steps(
         yield bias.step(exposure, products["bias"])
     # A dark that holds its bias must be subtracted in one step with the noise of its electrons.
     whole = "dark" in products and bool(products["dark"].keys.get("includes_bias"))
+    if "linearity" in products and recipe.enabled("linearity"):
+        yield _linear(exposure, products["linearity"], whole)
     noise, known = products.get("read_noise"), products.get("gain")
     if noise is not None and not whole:
         yield from read_noise.steps(exposure, noise, gain=known)
@@ -68,6 +84,14 @@ def pixel_steps(
         flat_ = products.get("flat") if recipe.enabled("flat") else None
         # A flat in adu holds the ratios of the gains: with each amplifier's own, they would come back.
         yield gain.step(exposure, known, even="flat" in exposure.applied if flat_ is None else flat_)
+
+
+def _linear(exposure: Exposure, product: Product, whole: bool) -> PixelStep:
+    """The correction; only flags if the zero level leaves with the dark, when it is too late."""
+    if not whole and "dark" not in exposure.applied:
+        return linearity.step(exposure, product)
+    note = "the zero level leaves with the dark: the signal itself was never there to be corrected"
+    return PixelStep("no_linearity", dq=np.full((1, 1), DQ.NO_LIN_CORR, np.uint32), note=note)
 
 
 def _lacks(
@@ -116,7 +140,14 @@ def known_noise(
     return found
 
 
-def calibrate(frame: Frame, products: Mapping[str, Product], instrument: Instrument, recipe: Recipe) -> Frame:
+def calibrate(
+    frame: Frame,
+    products: Mapping[str, Product],
+    instrument: Instrument,
+    recipe: Recipe,
+    *,
+    runner: MapRunner | None = None,
+) -> Frame:
     """A raw frame, calibrated.
 
     Parameters
@@ -124,25 +155,36 @@ def calibrate(frame: Frame, products: Mapping[str, Product], instrument: Instrum
     frame : Frame
         Raw, adu; its pixels may still be in the file.
     products : mapping of Product
-        As of `pixel_steps`.
+        As of `pixel_steps`, and ``crosstalk``.
+    runner : Runner, optional
+        Maps bands of rows over threads.
 
     Returns
     -------
     Frame
         float32 with variance, systematic and dq; in electrons where the gain is known, else adu.
     """
-    frame = without_overscan(frame, instrument, recipe)
-    frame = apply_steps(frame, list(pixel_steps(frame.exposure, products, instrument, recipe)))
+    frame = without_overscan(frame, instrument, recipe, lazy=True)
+    frame = without_crosstalk(frame, products, recipe)
+    steps = list(pixel_steps(frame.exposure, products, instrument, recipe))
+    frame = apply_steps(frame, steps, runner=runner)
     if recipe.enabled("cosmic_rays"):
         frame = cosmic_rays.apply(frame, **recipe.options("cosmic_rays"))
     return frame
 
 
-def without_overscan(frame: Frame, instrument: Instrument, recipe: Recipe) -> Frame:
-    """The frame trimmed and less its overscan, if it has one."""
+def without_overscan(frame: Frame, instrument: Instrument, recipe: Recipe, *, lazy: bool = False) -> Frame:
+    """The frame trimmed and less its overscan, if it has one; `lazy` as of `overscan.apply`."""
     if not _has_overscan(frame.exposure, instrument, recipe):
         return frame
-    return overscan.apply(frame, instrument=instrument, **recipe.options("overscan"))
+    return overscan.apply(frame, instrument=instrument, lazy=lazy, **recipe.options("overscan"))
+
+
+def without_crosstalk(frame: Frame, products: Mapping[str, Product], recipe: Recipe) -> Frame:
+    """The frame less the crosstalk of its amplifiers, if it is known; its pixels as lazy as they were."""
+    if "crosstalk" not in products or not recipe.enabled("crosstalk"):
+        return frame
+    return crosstalk.apply(frame, products["crosstalk"])
 
 
 def _has_overscan(exposure: Exposure, instrument: Instrument, recipe: Recipe) -> bool:
@@ -161,7 +203,10 @@ def stages(
     trimmed = without_overscan(frame, instrument, recipe).load()
     if trimmed.history:
         yield TITLES["overscan"], trimmed
+    clean = without_crosstalk(trimmed, products, recipe)
+    if clean is not trimmed:
+        yield TITLES["crosstalk"], clean
     steps = list(pixel_steps(frame.exposure, products, instrument, recipe))
     for count, step in enumerate(steps, 1):
         if step.effect in TITLES:
-            yield TITLES[step.effect], apply_steps(trimmed, steps[:count])
+            yield TITLES[step.effect], apply_steps(clean, steps[:count])

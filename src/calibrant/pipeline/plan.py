@@ -249,7 +249,7 @@ class _Planner:
             uses = self._zero_level(group.members, biases, darks)
             if self.allow_missing and any(lack.kind == "bias" for lack in self.missing[before:]):
                 continue  # counts that still hold their bias say nothing of the light
-            jobs.append(self._job(group, found, uses))
+            jobs.append(self._job(group, found, uses | self._electronics(group.members[0])))
         return jobs
 
     def targets(self, biases: Sequence[Job], darks: Sequence[Job], flats: Sequence[Job]) -> list[Target]:
@@ -265,9 +265,14 @@ class _Planner:
                     uses["flat"] = flat.name
                 elif self.recipe.required.get("flat"):
                     self._lack("flat", exposure, flats)
-            uses |= self._stocked_defects(exposure, uses)
+            uses |= self._stocked_defects(exposure, uses) | self._electronics(exposure)
             found.append(Target(index, exposure, uses))
         return found
+
+    def _electronics(self, exposure: Exposure) -> dict[str, str]:
+        """What is known of the amplifiers beside their level: only certified, a night does not measure it."""
+        found = {kind: self.stocked(kind, exposure) for kind in ("crosstalk", "linearity")}
+        return {kind: item.name for kind, item in found.items() if item is not None}
 
     def _stocked_defects(self, exposure: Exposure, uses: Mapping[str, str]) -> dict[str, str]:
         """Certified defects, where no master is the folder's own to find them on."""

@@ -8,17 +8,18 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from calibrant.errors import ConfigError
 from calibrant.pipeline import limits
 
-Step = Literal["overscan", "pedestal", "bias", "read_noise", "dark", "flat", "defects", "gain", "cosmic_rays"]
-ORDER: tuple[str, ...] = (
-    "overscan", "pedestal", "bias", "read_noise", "dark", "flat", "defects", "gain", "cosmic_rays",
-)  # fmt: skip
+Step = Literal[
+    "overscan", "crosstalk", "pedestal", "bias", "linearity", "read_noise", "dark", "flat", "defects", "gain",
+    "cosmic_rays",
+]  # fmt: skip
+ORDER: tuple[str, ...] = get_args(Step)
 CALIBRATIONS = ("bias", "dark", "flat")
 """Kinds of raw frames that masters are made of."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from calibrant.effects import bias, dark, defects, flat, overscan, pedestal
+from calibrant.effects import bias, crosstalk, dark, defects, flat, linearity, overscan, pedestal
 from calibrant.effects._pair_gain import pair_gain
 from calibrant.effects.common import versions
 from calibrant.errors import FileError
@@ -147,13 +147,23 @@ class Workshop:
         ]
         return min(found, default=None)
 
-    def prepared(self, members: Exposures) -> Exposures:
-        """Exposures whose overscan is taken off while they are read, where they have one."""
+    def prepared(self, members: Exposures, products: Mapping[str, Product] | None = None) -> Exposures:
+        """Exposures whose overscan is taken off while they are read, where they have one.
+
+        With it go the crosstalk and the bent response of the amplifiers, as far as products tell of them:
+        without the level of the overscan there is no signal to correct yet.
+        """
         instrument = members.instrument
         if not (self.recipe.enabled("overscan") and overscan.has_overscan(members[0], instrument)):
             return members
         options = self.recipe.options("overscan")
-        return members.through(overscan.step(members[0], instrument=instrument, **options))
+        members = members.through(overscan.step(members[0], instrument=instrument, **options))
+        if products and "crosstalk" in products:
+            members = members.through(crosstalk.step(members[0], products["crosstalk"]))
+        if products and "linearity" in products:
+            curve = linearity.step(members[0], products["linearity"])
+            members = members.through(lambda exposure: curve)
+        return members
 
     def _measured(self, job: Job) -> Product:
         """The master of a job; a file that turns out to be unreadable is left out, and told."""
@@ -172,8 +182,8 @@ class Workshop:
         return replace(product, provenance=provenance)
 
     def _of(self, job: Job, members: Exposures) -> Product:
-        members = self.prepared(members.hashed(self.hashes))
         products = self.uses(job)
+        members = self.prepared(members.hashed(self.hashes), products)
         options = self.recipe.measure_options(job.kind)
         if job.kind == "flat" and "bias" not in products:
             members = self._levelled(members, products)

@@ -41,7 +41,8 @@ def apply_steps(frame: Frame, steps: Sequence[PixelStep], *, runner: MapRunner |
         Of two axes. The data may be raw numbers of any type and byte order, or a Source that still is in its
         file: they are decoded in the same pass.
     steps : sequence of PixelStep
-        In the order of work. An empty list only decodes.
+        In the order of work. An empty list only decodes. A Source with flags gives the first ones, if the
+        frame has none of its own.
     runner : Runner, optional
         Maps the bands over threads; None works in this one. The tasks write into one set of planes, so a
         runner of processes does not serve.
@@ -73,9 +74,11 @@ def apply_steps(frame: Frame, steps: Sequence[PixelStep], *, runner: MapRunner |
     unit = check_steps(steps, source.shape, frame.name, frame.unit)
     with_variance = frame.variance is not None or any(step.makes_variance for step in steps)
     with_systematic = frame.systematic is not None or any(step.makes_systematic for step in steps)
+    flagged = source.has_dq and frame.dq is None
     program = compile_steps(
         steps,
         source.shape,
+        keep_dq=flagged,
         variance=with_variance if frame.variance is None else _loaded(frame.variance),
         systematic=with_systematic if frame.systematic is None else _loaded(frame.systematic),
         dq=None if frame.dq is None else np.asarray(_loaded(frame.dq), np.uint32),
@@ -83,7 +86,7 @@ def apply_steps(frame: Frame, steps: Sequence[PixelStep], *, runner: MapRunner |
     )
     rows, cols = source.shape
     out = Band.empty((rows, cols), variance=with_variance, systematic=with_systematic)
-    task = _BandTask(program, source, out)
+    task = _BandTask(program, source, out, flagged)
     for _ in map(task, bands(rows, cols)) if runner is None else runner.map(task, bands(rows, cols)):
         pass
     return frame.after(
@@ -105,12 +108,14 @@ class _BandTask:
     program: Program
     source: Source
     out: Band
+    flagged: bool
 
     uses_blas = False  # spares the runner the care for threads of linear algebra
 
     def __call__(self, band: slice) -> None:
-        rows = _raw_rows(self.source, band)
-        self.program.run(rows, self.source.encoding, band.start, self.out.rows(band))
+        out = self.out.rows(band)
+        rows = _raw_rows(self.source, band, out.dq if self.flagged else None)
+        self.program.run(rows, self.source.encoding, band.start, out)
 
     def __reduce__(self) -> Any:
         # Another process would fill planes of its own, and leave ours empty without a word.
