@@ -18,6 +18,7 @@ from calibrant.effects._gain_lines import crossing as crossing
 from calibrant.effects._gain_lines import local_slope as local_slope
 from calibrant.effects._gain_lines import noise_against_signal as noise_against_signal
 from calibrant.effects._gain_lines import pixel_levels as pixel_levels
+from calibrant.effects._gain_lines import straight_lines as straight_lines
 from calibrant.effects._gain_lines import variance_against_mean as variance_against_mean
 from calibrant.effects._gain_lines import variance_over_mean as variance_over_mean
 from calibrant.effects._gain_lines import what_gain_changes as what_gain_changes
