@@ -27,7 +27,8 @@ SAME_TIME = 1e-3  # relative; shutters state their times to a millisecond at bes
 MEANT = 0.2  # relative: neighbours that differ by less were meant to be a pair
 SAME_LIGHT = 0.02  # relative, of any other fact: photodiodes count what the lamp gave
 FAINT = 1.0  # adu
-BAND = 128  # rows read together
+BAND = 128  # rows of an amplifier worked on together
+PIECE = 1 << 18  # pixels read together
 WORK = 5  # bytes per pixel of an amplifier that is worked on: two masks and pieces of rows
 NAMED = 4
 
@@ -276,8 +277,9 @@ class _Load:
 
     def __call__(self, item: tuple[Source, NDArray[np.float32]]) -> NDArray[np.float32]:
         source, out = item
-        for top in range(0, len(out), BAND):
-            rows = slice(top, min(top + BAND, len(out)))
+        height = max(1, PIECE // out.shape[1])
+        for top in range(0, len(out), height):
+            rows = slice(top, min(top + height, len(out)))
             out[rows] = read(source, rows)
         return out
 
