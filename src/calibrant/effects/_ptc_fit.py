@@ -111,7 +111,7 @@ def fit(
     covariance_pixels : array, optional
         (levels, n, n), pairs of pixels of each covariance; `pixels` if not given.
     sigma_clip : float
-        Levels farther from the curve are left out.
+        Levels farther from the curve, and by more than 1 % of it, are left out.
     max_signal : float, optional
         adu: higher levels are not used.
     bootstrap : int

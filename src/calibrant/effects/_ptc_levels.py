@@ -13,7 +13,7 @@ from calibrant.stats import MAD_TO_STD
 
 F8 = NDArray[np.float64]
 FREE = {"linear": [0, 2], "quadratic": [0, 1, 2], "exponential": [0, 1, 2]}
-TOLERANCE = 0.01  # of the model: below it a departure is no turn-off, however many pixels prove it
+TOLERANCE = 0.01  # of the model: nearer levels are good, however many pixels prove them off the curve
 ROUNDS = 20
 
 
@@ -121,11 +121,11 @@ def choose(name: str, levels: Levels, clip: float) -> Curve | None:
     """Fit, reject and fit again until the same levels are used.
 
     The first fit sees levels up to half the signal at which the variance is largest, and is extrapolated:
-    what happens at saturation must not bend the curve that saturation is judged by. A level is an outlier
-    beyond `clip` sigmas, and departs from the curve if that is also more than `TOLERANCE` of the model; the
-    turn-off is the level that best parts levels which do not depart from levels which do. One sigma is the
-    standard error of the variance with that of the prediction, times the scatter of the used levels where
-    that is more: on real sensors with very many pixels it is.
+    what happens at saturation must not bend the curve that saturation is judged by. A level is off the curve
+    beyond `clip` sigmas if that is also more than `TOLERANCE` of the model, for no model is so good that very
+    many pixels could not refute it. One sigma is the standard error of the variance with that of the
+    prediction, times the scatter of the used levels where that is more. The turn-off is the level that best
+    parts levels on the curve from levels off it; those off it below are outliers.
 
     Returns
     -------
@@ -142,11 +142,10 @@ def choose(name: str, levels: Levels, clip: float) -> Curve | None:
             return curve
         values, _ = evaluate(name, found.parameters, levels.mean)
         departure = _departure(name, found, levels, used, values)
-        outlier = ~(np.abs(departure) <= clip)
-        away = outlier & (np.abs(levels.variance - values) > TOLERANCE * np.abs(values))
+        away = (np.abs(departure) > clip) & (np.abs(levels.variance - values) > TOLERANCE * np.abs(values))
         turn = _parting(away)
         curve = Curve(found.parameters, found.covariance, values, used, turn)
-        used = ~outlier & (np.arange(len(used)) <= turn)
+        used = ~away & (np.arange(len(used)) <= turn)
         if used.sum() < len(FREE[name]):
             break
     return curve
