@@ -296,6 +296,18 @@ def test_a_dead_amplifier_is_told_and_never_fatal():
     assert math.isfinite(gain.even_gain(product))
 
 
+def test_all_amplifiers_dead():
+    def blind(index, data):
+        data[1:] = np.nan
+        return data
+
+    product = measure(pairs(LEVELS[:4], change=blind))
+    assert told(product, "all amplifiers: dead")
+    assert math.isnan(gain.mean_gain(product)) and math.isnan(gain.even_gain(product))
+    with pytest.raises(SelectionError, match="without any good pixel"):
+        measure(pairs(LEVELS[:4], change=lambda _, data: data * np.float32(np.nan)))
+
+
 def test_an_amplifier_that_does_not_vary_is_dead():
     def stuck(index, data):
         data[:, :WIDE] = 7

@@ -153,3 +153,24 @@ def test_bad_input():
         read_noise.step(Exposure(), Product("flat"))
     with pytest.raises(SelectionError, match="says nothing of the gain"):
         read_noise.step(Exposure(), product, gain=Product("flat"))
+
+
+def test_a_dead_amplifier_does_not_take_the_noise_of_the_others():
+    halves = (("A", "[1:40,1:60]"), ("B", "[41:80,1:60]"))
+    camera = instrument(amplifiers=tuple(Amplifier(name=n, data=s, place=s) for n, s in halves))
+    one = frame(100.0)
+    stated = gain.nominal(exposures(one, camera=camera), gain={"A": 1.0, "B": 2.0})
+    known = Product(
+        "gain",
+        tables=stated.tables,
+        quantities=(Quantity("gain", np.nan, None, "", "A"), Quantity("gain", 2.0, None, "", "B")),
+    )
+    done = read_noise.apply(one, read_noise.measure(exposures(), read_noise=NOISE), gain=known)
+    assert np.isnan(done.variance[:, :40]).all() and done.dq[:, :40].all()
+    np.testing.assert_allclose(
+        done.variance[:, 40:], NOISE**2 + np.maximum(one.data[:, 40:], 0) / 2, rtol=1e-5
+    )
+    step = read_noise.step(
+        one.exposure, Product("bias", quantities=(Quantity("read_noise", 6.0),)), gain=known
+    )
+    assert step.gain == 2.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from calibrant.effects._gain_levels import F8, Amplifier
 from calibrant.effects._gain_tables import Result
-from calibrant.effects._input import check_kinds, prepare
+from calibrant.effects._input import check_kinds, prepare, with_values, without_copies
 from calibrant.effects._pair_gain import estimate
 from calibrant.effects._ptc_fit import PtcFit, fit
 from calibrant.effects._steps import bias_step, name_of
@@ -51,7 +51,8 @@ def prepared(
     if len(exposures) == 0:
         raise SelectionError("there are no flats to measure a gain from", do="check the selection")
     check_kinds(exposures, "flat")
-    series = begin(exposures, like, forbids=("flat", "gain"), notes=record.notes)
+    with_light = with_values(exposures, "gain", record.notes)
+    series = begin(without_copies(with_light, "gain", record.notes), like, forbids=("flat", "gain"))
     bias = bias_for(series, products)
     wrapped = any(isinstance(prepare, Wrapping) for prepare in series.steps)
     done = bias is not None or wrapped or done_by_steps(series) & {"bias", "pedestal"}

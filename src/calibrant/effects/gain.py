@@ -259,9 +259,13 @@ def mean_gain(product: Product) -> float:
     """
     if product.kind != NAME:
         raise SelectionError("not a gain", expected=f"a product of kind {NAME}", got=product.kind)
-    values = [quantity.value for quantity in product if quantity.name == "gain"]
-    known = [value for value in values if math.isfinite(value)]
-    return float(np.mean(known)) if known else math.nan
+    known = _known(product)
+    return float(np.mean(known)) if known.size else math.nan
+
+
+def _known(product: Product) -> NDArray[np.float64]:
+    """Gains of the amplifiers that have one."""
+    return np.array([q.value for q in product if q.name == "gain" and math.isfinite(q.value)])
 
 
 def plane_of(product: Product) -> NDArray[np.float32] | None:
@@ -301,8 +305,8 @@ def even_gain(product: Product, flat: Product | None = None) -> float:
             both = both[(flat.planes["dq"].ravel()[::step] & np.uint32(DQ.DO_NOT_USE)) == 0]
         if np.isfinite(both).any():
             return float(np.nanmedian(both))
-    values = [quantity.value for quantity in product if quantity.name == "gain"]
-    return float(1.0 / np.nanmean(1.0 / np.asarray(values)))
+    known = _known(product)
+    return float(1.0 / np.mean(1.0 / known)) if known.size else math.nan
 
 
 def step(

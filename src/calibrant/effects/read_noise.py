@@ -215,7 +215,7 @@ def step(
 def _gain(exposure: Exposure, gain: float | Product | None) -> float | None:
     if not isinstance(gain, Product):
         return exposure.gain if gain is None else float(gain)
-    values = np.array([q.value for q in gain if q.name == "gain"])
+    values = np.array([q.value for q in gain if q.name == "gain" and math.isfinite(q.value)])
     if values.size == 0:
         raise SelectionError("the product says nothing of the gain", got=gain.kind)
     if np.ptp(values) > SAME_GAIN * values.mean():
@@ -238,8 +238,9 @@ def steps(
     if not isinstance(gain, Product) or "amplifiers" not in gain.tables:
         return (step(exposure, product, gain=gain, per_pixel=per_pixel),)
     values = {q.place: q.value for q in gain if q.name == "gain"}
-    mean = float(np.mean(list(values.values())))
-    if np.ptp(list(values.values())) <= SAME_GAIN * mean:
+    known = [value for value in values.values() if math.isfinite(value)]  # a dead amplifier has none
+    mean = float(np.mean(known)) if known else math.nan
+    if len(known) == len(values) and np.ptp(known) <= SAME_GAIN * mean:
         return (step(exposure, product, gain=mean, per_pixel=per_pixel),)
     ratio = place_plane(gain.tables["amplifiers"], {name: value / mean for name, value in values.items()})
     here = step(exposure, product, gain=mean, per_pixel=per_pixel)
