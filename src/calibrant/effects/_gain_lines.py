@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calibrant.effects._ptc_levels import Levels, evaluate, solve_curve, standard_error
+from calibrant.effects._ptc_curves import evaluate, solve_curve
+from calibrant.effects._ptc_levels import Levels, standard_error
 from calibrant.errors import SelectionError, ShapeError
 from calibrant.stats import weighted_line
 

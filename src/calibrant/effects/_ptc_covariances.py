@@ -30,8 +30,12 @@ class Matrices(NamedTuple):
         (n, n), electron^2.
     values : array
         (levels, n, n), adu^2: the model at all means.
+    predicted : array
+        (levels,), adu^4: variance of its prediction at lag (0, 0); NaN if fitted lag by lag.
     chi2 : float
         Reduced, over all lags; NaN without degrees of freedom.
+    freedom : int
+        Their number.
     """
 
     gain: float
@@ -43,7 +47,9 @@ class Matrices(NamedTuple):
     noise: F8
     noise_sigma: F8
     values: F8
+    predicted: F8
     chi2: float
+    freedom: int
 
 
 def each_lag(
@@ -92,7 +98,7 @@ def each_lag(
         sigmas[: len(inverse), *lag] = np.sqrt(np.diag(inverse))
     values = np.einsum("lp,pij->lij", powers, terms[: powers.shape[1]]) + _poisson(mean, gain, n)
     chi = ((covariance - values) * weight)[used]
-    freedom = np.isfinite(chi).sum() - powers.shape[1] * n * n
+    freedom = int(np.isfinite(chi).sum()) - powers.shape[1] * n * n
     return Matrices(
         gain=gain,
         gain_sigma=math.nan,
@@ -103,7 +109,9 @@ def each_lag(
         noise=terms[0] * gain**2,
         noise_sigma=sigmas[0] * gain**2,
         values=values,
+        predicted=np.full(len(mean), np.nan),
         chi2=float(np.nansum(chi**2) / freedom) if freedom > 0 else math.nan,
+        freedom=freedom,
     )
 
 
@@ -131,13 +139,16 @@ def all_lags(
     Returns
     -------
     Matrices or None
-        None if the levels do not determine them: four are needed, and every lag must have been measured.
+        None if the levels do not determine them: four are needed, of each lag. A covariance that is NaN
+        counts for nothing.
     """
     n = covariance.shape[1]
     lags = n * n
-    if used.sum() < 4 or not (np.isfinite(covariance[used]).all() and np.isfinite(start.a).all()):
+    if used.sum() < 4 or not np.isfinite(start.a).all():
         return None
     observed = covariance[used].reshape(-1)
+    missing = ~np.isfinite(observed)
+    observed[missing] = 0.0
     some, counts = mean[used], pixels[used]
 
     def unpack(parameters: F8) -> tuple[float, F8, F8, F8]:
@@ -153,7 +164,7 @@ def all_lags(
         variance = values.reshape(-1, n, n)[:, :1, :1]
         error = np.abs(variance) / np.sqrt(counts)
         error[:, 0, 0] *= math.sqrt(2.0)
-        return error.reshape(-1)
+        return np.where(missing, np.inf, error.reshape(-1))
 
     begin = np.concatenate([[gain], start.a.reshape(-1), np.zeros(lags), start.noise.reshape(-1)])
     found = solve(model, sigma, observed, begin)
@@ -162,9 +173,10 @@ def all_lags(
     gain, a, ab, noise = unpack(found.parameters)
     sigmas = np.sqrt(np.diag(found.covariance))
     _, a_sigma, _, noise_sigma = unpack(sigmas)
-    freedom = observed.size - begin.size
+    freedom = int((~missing).sum()) - begin.size
     chi = (observed - found.values) / sigma(found.values)
     b, b_sigma = _quotient(a, ab, found.covariance)
+    slopes = full_jacobian(mean, gain, a, ab, noise)[:, 0]
     return Matrices(
         gain=gain,
         gain_sigma=float(sigmas[0]),
@@ -175,7 +187,9 @@ def all_lags(
         noise=noise,
         noise_sigma=noise_sigma,
         values=full_of_product(mean, gain, a, ab, noise),
+        predicted=np.einsum("ij,jk,ik->i", slopes, found.covariance, slopes),
         chi2=float(chi @ chi / freedom) if freedom > 0 else math.nan,
+        freedom=freedom,
     )
 
 

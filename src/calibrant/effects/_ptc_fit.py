@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibrant.effects._ptc_covariances import Matrices, all_lags, each_lag
-from calibrant.effects._ptc_levels import FREE, Curve, Levels, choose, evaluate, solve_curve, standard_error
+from calibrant.effects._ptc_curves import FREE, evaluate, solve_curve, try_curve
+from calibrant.effects._ptc_levels import Choice, Levels, Mask, Trial, choose, first_levels, standard_error
+from calibrant.effects._ptc_solve import Solution
 from calibrant.errors import OptionError, ShapeError
 
 F8 = NDArray[np.float64]
 MODELS = (*FREE, "full")
+LEAST_PUSH = 1e-7  # per electron: less is no effect worth a word
 LEAST = {"linear": 2, "quadratic": 3, "exponential": 3, "full": 4}  # levels
 
 
@@ -141,12 +145,14 @@ def fit(
     order, levels = _good(given, max_signal)
     if len(order) < LEAST[model]:
         return _nothing(model, given, f"{len(order)} usable levels, the {model} model needs {LEAST[model]}")
-    curve = choose("exponential" if model == "full" else model, levels, sigma_clip)
-    if curve is None or curve.used.sum() < LEAST[model]:
+    name = "exponential" if model == "full" else model
+    least = len(FREE[name])
+    choice = choose(partial(try_curve, name, levels), levels, first_levels(levels, least), least, sigma_clip)
+    if choice is None:
         return _nothing(model, given, "the variance does not rise with the signal as photon noise does")
-    found = _of_curve(model, given, levels, curve, order)
+    found = _of_curve(model, given, levels, choice, order)
     if given.covariance is not None:
-        found = _with_covariances(found, given)
+        found = _with_covariances(found, given, levels, order, sigma_clip)
     if bootstrap > 0:
         found = _bootstrapped(found, given, bootstrap, rng or np.random.default_rng(0))
     return found
@@ -206,23 +212,19 @@ def _nothing(model: str, given: _Given, note: str) -> PtcFit:
     )  # fmt: skip
 
 
-def _of_curve(model: str, given: _Given, levels: Levels, curve: Curve, order: NDArray[np.intp]) -> PtcFit:
+def _of_curve(
+    model: str, given: _Given, levels: Levels, choice: Choice[Solution], order: NDArray[np.intp]
+) -> PtcFit:
     """The fit to the variances alone."""
-    gain, a00, square = (float(value) for value in curve.parameters)
-    sigmas = np.sqrt(np.diag(curve.covariance))
-    pulls = ((levels.variance - curve.values) / standard_error(curve.values, levels.pixels))[curve.used]
-    freedom = len(pulls) - len(FREE.get(model, FREE["exponential"]))
-    chi2 = float(pulls @ pulls / freedom) if freedom > 0 else math.nan
-    wider, notes = _widening(chi2, freedom)
-    turnoff, turnoff_sigma, reached = _turnoff(levels.mean, curve.turn)
-    if not reached:
-        notes += ("the curve does not turn off: full well lies above the highest level",)
-    outliers = int((~curve.used[: curve.turn + 1]).sum())
-    if outliers:
-        notes += (f"{outliers} of {curve.turn + 1} levels below the turn-off left out as outliers",)
-    used = np.zeros(len(given.mean), bool)
-    used[order] = curve.used
+    parameters, covariance, _ = choice.trial.result
+    gain, a00, square = (float(value) for value in parameters)
+    sigmas = np.sqrt(np.diag(covariance))
+    pulls = (levels.variance - choice.trial.values) / standard_error(choice.trial.values, levels.pixels)
+    freedom = int(choice.used.sum()) - len(FREE.get(model, FREE["exponential"]))
+    chi2 = float(np.sum(pulls[choice.used] ** 2) / freedom) if freedom > 0 else math.nan
+    wider, scatters = _widening(chi2, freedom)
     noise, noise_sigma, words = _root(square, float(sigmas[2]) * wider)
+    turnoff, turnoff_sigma, notes = _turnoff(levels.mean, choice)
     return PtcFit(
         model=model,
         gain=gain,
@@ -241,11 +243,18 @@ def _of_curve(model: str, given: _Given, levels: Levels, curve: Curve, order: ND
         turnoff=turnoff,
         turnoff_sigma=turnoff_sigma,
         full_well=turnoff * gain,
-        used=used,
-        model_variance=evaluate("exponential" if model == "full" else model, curve.parameters, given.mean)[0],
+        used=_placed(choice.used, order, len(given.mean)),
+        model_variance=evaluate("exponential" if model == "full" else model, parameters, given.mean)[0],
         model_covariance=None,
-        notes=notes + words,
+        notes=notes + scatters + words + _attraction(a00, float(sigmas[1]) * wider),
     )
+
+
+def _placed(used: Mask, order: NDArray[np.intp], size: int) -> Mask:
+    """Levels by rising mean as levels in the order given."""
+    placed = np.zeros(size, bool)
+    placed[order] = used
+    return placed
 
 
 def _widening(chi2: float, freedom: int) -> tuple[float, tuple[str, ...]]:
@@ -258,11 +267,23 @@ def _widening(chi2: float, freedom: int) -> tuple[float, tuple[str, ...]]:
     return 1.0, ()
 
 
-def _turnoff(mean: F8, turn: int) -> tuple[float, float, bool]:
-    """Highest level on the curve, half the gap to its neighbour, and whether a higher one is off it."""
-    reached = turn + 1 < len(mean)
-    neighbour = mean[turn + 1] if reached else mean[max(turn - 1, 0)]
-    return float(mean[turn]), float(abs(neighbour - mean[turn]) / 2.0), reached
+def _turnoff(mean: F8, choice: Choice[Any]) -> tuple[float, float, tuple[str, ...]]:
+    """Highest level on the curve, half the gap to its neighbour, and what there is to say of the levels."""
+    turn, used = choice.turn, choice.used
+    notes: tuple[str, ...] = ()
+    if turn + 1 == len(mean):
+        notes = ("the curve does not turn off: full well lies above the highest level",)
+    outliers = int((~used[: turn + 1]).sum())
+    if outliers:
+        notes += (f"{outliers} of {turn + 1} levels up to the turn-off left out as outliers",)
+    neighbour = mean[turn + 1] if turn + 1 < len(mean) else mean[max(turn - 1, 0)]
+    return float(mean[turn]), float(abs(neighbour - mean[turn]) / 2.0), notes
+
+
+def _attraction(a00: float, sigma: float) -> tuple[str, ...]:
+    if a00 > max(5.0 * sigma, LEAST_PUSH):
+        return (f"a00 is positive, {a00:.2g} per electron: non-linearity or light that changes is likelier",)
+    return ()
 
 
 def _root(square: float, sigma: float) -> tuple[float, float, tuple[str, ...]]:
@@ -279,37 +300,47 @@ def _root(square: float, sigma: float) -> tuple[float, float, tuple[str, ...]]:
     return noise, error, ()
 
 
-def _with_covariances(found: PtcFit, given: _Given) -> PtcFit:
-    """Matrices of the lags; of the full model also gain, noise and a00."""
+def _with_covariances(
+    found: PtcFit, given: _Given, levels: Levels, order: NDArray[np.intp], clip: float
+) -> PtcFit:
+    """Matrices of the lags; of the full model also gain, noise, a00 and its own choice of levels."""
     assert given.covariance is not None and given.covariance_pixels is not None
     facts = (given.mean, given.covariance, given.covariance_pixels)
     lags = each_lag(*facts, found.model_variance, found.gain, found.used)
-    whole = None if lags is None else all_lags(*facts, found.gain, found.used, lags)
-    if whole is not None and found.model == "full":
-        return _of_matrices(found, whole)
+
+    def attempt(used: Mask) -> Trial[Matrices] | None:
+        placed = _placed(used, order, len(given.mean))
+        whole = None if lags is None else all_lags(*facts, found.gain, placed, lags)
+        return None if whole is None else Trial(whole, whole.values[order, 0, 0], whole.predicted[order])
+
     if found.model == "full":
-        return _nothing("full", given, "the levels do not determine the full covariance model")
+        choice = choose(attempt, levels, found.used[order], LEAST["full"], clip)
+        if choice is None:
+            return _nothing("full", given, "the levels do not determine the full covariance model")
+        return _of_matrices(found, levels, choice, order)
     if lags is None:
         blank = np.full(given.covariance.shape[1:], math.nan)
         note = "too few levels for the lags of the covariances"
         return replace(found, a=blank, a_sigma=blank, noise=blank, notes=(*found.notes, note))
-    best = whole or lags
+    trial = attempt(found.used[order])
+    best = lags if trial is None else trial.result
     return replace(found, a=best.a, a_sigma=best.a_sigma, noise=best.noise, model_covariance=best.values)
 
 
-def _of_matrices(found: PtcFit, whole: Matrices) -> PtcFit:
-    freedom = int(found.used.sum()) * whole.a.size - 3 * whole.a.size - 1
-    wider, notes = _widening(whole.chi2, freedom)
-    noise, noise_sigma, words = _root(float(whole.noise[0, 0]), float(whole.noise_sigma[0, 0]) * wider)
-    kept = tuple(note for note in found.notes if "turn" in note)
+def _of_matrices(found: PtcFit, levels: Levels, choice: Choice[Matrices], order: NDArray[np.intp]) -> PtcFit:
+    whole = choice.trial.result
+    wider, scatters = _widening(whole.chi2, whole.freedom)
+    square, a00 = float(whole.noise[0, 0]), float(whole.a[0, 0])
+    noise, noise_sigma, words = _root(square, float(whole.noise_sigma[0, 0]) * wider)
+    turnoff, turnoff_sigma, notes = _turnoff(levels.mean, choice)
     return replace(
         found,
         gain=whole.gain,
         gain_sigma=whole.gain_sigma * wider,
         read_noise=noise,
         read_noise_sigma=noise_sigma,
-        n00=float(whole.noise[0, 0]),
-        a00=float(whole.a[0, 0]),
+        n00=square,
+        a00=a00,
         a00_sigma=float(whole.a_sigma[0, 0]) * wider,
         a=whole.a,
         a_sigma=whole.a_sigma * wider,
@@ -317,10 +348,13 @@ def _of_matrices(found: PtcFit, whole: Matrices) -> PtcFit:
         b_sigma=None if whole.b_sigma is None else whole.b_sigma * wider,
         noise=whole.noise,
         chi2=whole.chi2,
-        full_well=found.turnoff * whole.gain,
+        turnoff=turnoff,
+        turnoff_sigma=turnoff_sigma,
+        full_well=turnoff * whole.gain,
+        used=_placed(choice.used, order, len(found.used)),
         model_variance=whole.values[:, 0, 0],
         model_covariance=whole.values,
-        notes=kept + notes + words,
+        notes=notes + scatters + words + _attraction(a00, float(whole.a_sigma[0, 0]) * wider),
     )
 
 
@@ -356,18 +390,11 @@ def _again(found: PtcFit, given: _Given, places: NDArray[np.intp]) -> tuple[floa
         return None if solution is None else tuple(solution.parameters.tolist())
     assert given.covariance is not None and given.covariance_pixels is not None
     assert found.a is not None and found.a_sigma is not None and found.noise is not None
+    nothing = np.full(len(places), math.nan)
     start = Matrices(
-        found.gain,
-        math.nan,
-        found.a,
-        found.a_sigma,
-        None,
-        None,
-        found.noise,
-        found.a_sigma,
-        found.a,
-        math.nan,
-    )
+        found.gain, math.nan, found.a, found.a_sigma, None, None, found.noise, found.a_sigma,
+        values=found.a, predicted=nothing, chi2=math.nan, freedom=0,
+    )  # fmt: skip
     every = np.ones(len(places), bool)
     whole = all_lags(
         given.mean[places],
