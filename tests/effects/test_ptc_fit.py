@@ -197,6 +197,13 @@ def test_no_effect_at_all():
     near(found.gain, GAIN, found.gain_sigma)
 
 
+def test_charge_that_attracts_charge_is_doubted():
+    found = fit(*curve(levels(), a00=2e-6), 1e6)
+    near(found.a00, 2e-6, found.a00_sigma)
+    assert any("a00 is positive" in note for note in found.notes)
+    assert not any("a00 is positive" in note for note in fit(*curve(levels(), a00=0.0), 1e6).notes)
+
+
 def test_bootstrap_agrees_with_the_sigmas_of_the_fit():
     mean, variance = curve(levels())
     plain, drawn = fit(mean, variance, 1e6), fit(mean, variance, 1e6, bootstrap=200)
@@ -300,6 +307,50 @@ def test_a_lag_that_was_not_measured_stops_nothing_else():
     found = fit(mean, covariance[:, 0, 0], 1e6, covariance=covariance, covariance_pixels=number)
     assert np.isnan(found.a[2, 3]) and found.a[1, 0] == pytest.approx(a[1, 0], rel=0.15)
     near(found.gain, GAIN, 0.01)
+
+
+def test_one_covariance_that_was_not_measured_counts_for_nothing():
+    mean, covariance, number, (a, _, _) = covariances()
+    covariance[7, 2, 3] = np.nan
+    found = fit(mean, covariance[:, 0, 0], 1e6, model="full", covariance=covariance, covariance_pixels=number)
+    assert np.abs((found.a - a) / found.a_sigma).max() < 4.5 and 0.8 < found.chi2 < 1.2
+
+
+@pytest.mark.parametrize("well", [1e6, 1e5])
+def test_full_model_finds_the_turn_off_where_the_exponential_leaves_the_curve_too_early(well):
+    """A strong b, which eq. 16 does not have."""
+    a, _, noise = pushed()
+    signal = np.geomspace(100, 1.6e5 if well < 1e6 else 9e4, 40)
+    over = signal > well
+    mean = np.where(over, well / GAIN + 0.05 * (signal - well) / GAIN, signal / GAIN)
+    b = np.where(a < 0, -3e-6, 3e-6)
+    covariance = full(signal / GAIN, GAIN, a, b, noise) * np.where(over, 0.6, 1.0)[:, None, None]
+    curve_alone, whole = (
+        fit(mean, covariance[:, 0, 0], 1e8, model=model, covariance=covariance)
+        for model in ("exponential", "full")
+    )
+    np.testing.assert_array_equal(whole.used, ~over)
+    assert whole.gain == pytest.approx(GAIN, rel=1e-4) and whole.turnoff == mean[~over].max()
+    assert curve_alone.turnoff < 0.9 * whole.turnoff
+    assert curve_alone.gain == pytest.approx(GAIN, rel=3e-3)
+
+
+@pytest.mark.soak
+def test_pulls_of_the_full_model():
+    pulls = []
+    for seed in range(200):
+        mean, covariance, number, (a, _, _) = covariances(seed=1000 + seed)
+        found = fit(
+            mean, covariance[:, 0, 0], 1e6, model="full", covariance=covariance, covariance_pixels=number
+        )
+        own = [
+            (found.gain - GAIN) / found.gain_sigma,
+            (found.n00 - 25) / (2 * found.read_noise * found.read_noise_sigma),
+        ]
+        pulls.append([*own, *((found.a - a) / found.a_sigma).ravel()])
+    width = np.sqrt(np.mean(np.square(pulls), axis=0))
+    assert np.abs(width - 1).max() < 4.5 / np.sqrt(2 * 200)
+    assert np.abs(np.mean(pulls, axis=0)).max() < 4.5 / np.sqrt(200)
 
 
 # --- straight lines ---
