@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from calibrant.effects import (
         bias,
         brighter_fatter,
+        charge_transfer,
         cosmic_rays,
         crosstalk,
         dark,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bias",
     "brighter_fatter",
+    "charge_transfer",
     "cosmic_rays",
     "crosstalk",
     "dark",
