@@ -78,6 +78,20 @@ def test_good_levels_are_never_rejected_for_their_number_of_pixels(n):
     assert any("enlarged" in note for note in found.notes)
 
 
+def test_chance_alone_enlarges_no_sigma():
+    found = [fit(*curve(levels(), seed=seed), 1e6) for seed in range(60)]
+    assert 15 < sum(one.chi2 > 1 for one in found) < 45
+    assert sum(any("enlarged" in note for note in one.notes) for one in found) <= 2
+
+
+@pytest.mark.parametrize(("off", "kept"), [(0.005, True), (0.02, False)])
+def test_a_level_is_off_the_curve_by_more_than_one_per_cent(off, kept):
+    """Of 1e9 pixels, 0.5 % is a hundred sigmas."""
+    mean, variance = curve(levels(), 1e9)
+    variance[20] *= 1 + off
+    assert fit(mean, variance, 1e9).used[20] == kept
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_turn_off_at_the_full_well(seed):
     signal = np.geomspace(100, 1.6e5, 40)
@@ -275,6 +289,27 @@ def test_full_model(seed):
     assert np.abs((found.b - b) / found.b_sigma)[known].max() < 4.5
     assert found.noise[0, 0] == pytest.approx(found.n00)
     np.testing.assert_allclose(found.model_covariance[:, 0, 0], found.model_variance)
+
+
+def test_sigmas_of_variances_and_covariances_in_the_full_model():
+    """The one lag of a variance scatters by sqrt(2) more than another would."""
+    chi2 = []
+    for seed in range(10):
+        mean, covariance, _, _ = covariances(n=1, seed=seed)
+        found = fit(mean, covariance[:, 0, 0], 1e6, model="full", covariance=covariance)
+        chi2.append(found.chi2)
+    assert np.mean(chi2) == pytest.approx(1, abs=0.3)
+
+
+def test_pixels_of_the_variance_stand_for_those_of_its_lag():
+    mean, covariance, number, _ = covariances()
+    other = number.copy()
+    other[:, 0, 0] = 10
+    one, same = (
+        fit(mean, covariance[:, 0, 0], 1e6, model="full", covariance=covariance, covariance_pixels=counts)
+        for counts in (number, other)
+    )
+    assert one.gain == same.gain and one.chi2 == same.chi2
 
 
 def test_full_model_of_another_gain_is_told_apart():
