@@ -108,5 +108,12 @@ class Solve:
             rng=np.random.default_rng(self.choice.seed),
         )
         if not part.dead:
-            part.notes += found.notes
+            part.notes += [_at_the_end(note) if part.full else note for note in found.notes]
         return found
+
+
+def _at_the_end(note: str) -> str:
+    """The fit does not see the levels that were saturated."""
+    if "does not turn off" not in note:
+        return note
+    return "the curve ends where pixels saturate: the turn-off is its highest level before that"

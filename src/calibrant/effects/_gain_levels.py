@@ -45,6 +45,8 @@ class Amplifier:
         Nominal gain, e-/adu; NaN if unknown.
     good : ndarray of bool
         (pairs,): part of the curve.
+    full : bool
+        Whether pairs are left out because pixels are saturated.
     notes : list of str
     """
 
@@ -58,6 +60,7 @@ class Amplifier:
     noise: float
     nominal: float
     good: NDArray[np.bool_] = field(init=False)
+    full: bool = field(init=False, default=False)
     notes: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -93,9 +96,10 @@ class Amplifier:
             self.good[:] = False
             return
         few = ~self.good
-        self._leave_out(few, f"fewer than {minimum} good pixels", mark=False)
+        self._leave_out(few, f"with fewer than {minimum} pixels that are neither saturated nor flagged")
         full = self.good & (self.pixels < (1 - LOST) * self.pixels.max())
         self._leave_out(full, "saturated in part")
+        self.full = bool((few & (self.pixels < self.pixels.max())).any() or full.any())
         self._leave_out(
             self.good & (self.noise_factor > UNEVEN), "of two fluxes that differ by more than 10 %"
         )
@@ -105,7 +109,7 @@ class Amplifier:
             self._leave_out(self.good & (self.variance < limit), "with a variance below the read noise")
         self._leave_out(self.good & ~_rising(self.mean, self.good), "whose mean does not rise with the light")
 
-    def _leave_out(self, which: NDArray[np.bool_], why: str, *, mark: bool = True) -> None:
+    def _leave_out(self, which: NDArray[np.bool_], why: str) -> None:
         if which.any():
             self.good &= ~which
             n = int(which.sum())
@@ -149,14 +153,13 @@ def amplifiers(
     read_noise: float | None,
 ) -> list[Amplifier]:
     """What `extract` found, turned to one object for each amplifier."""
-    known = _noises(products)
     nominal = series.instrument.nominal(series[0])
     found = []
     for k, region in enumerate(regions):
         gain = region.readout.gain if region.readout.gain is not None else nominal.gain
         if series[0].gain is not None and len(regions) == 1:  # the header's word counts more
             gain = series[0].gain
-        noise = known.get(region.name, known.get("", math.nan)) if read_noise is None else read_noise
+        noise = _noise(products, region.name) if read_noise is None else read_noise
         own = [pair[k] for pair in lights]
         planes = {name: np.array([getattr(light, name) for light in own]) for name in COLUMNS}
         found.append(
@@ -165,15 +168,19 @@ def amplifiers(
     return found
 
 
-def _noises(products: Mapping[str, Product]) -> dict[str, float]:
-    """Read noise by amplifier, adu; of biases first: like flats, they hold the noise of the overscan."""
-    for kind in ("bias", "read_noise", "overscan"):
-        if kind in products:
-            values = {q.place: q.value for q in products[kind] if q.name == "read_noise"}
-            values = {place: value for place, value in values.items() if math.isfinite(value)}
-            if values:
-                return values
-    return {}
+def _noise(products: Mapping[str, Product], name: str) -> float:
+    """Read noise of an amplifier, adu; NaN if unknown.
+
+    Biases first: like flats, they hold the error of the overscan level, which is added to that of an
+    overscan. But one number for all amplifiers is no match for one of their own.
+    """
+    for place in dict.fromkeys((name, "")):
+        for kind in ("bias", "read_noise", "overscan"):
+            own = [q for q in products[kind] if q.place == place] if kind in products else []
+            values = {q.name: q.value for q in own if math.isfinite(q.value)}
+            if "read_noise" in values:
+                return math.hypot(values["read_noise"], values.get("level_sigma", 0.0))
+    return math.nan
 
 
 def told(parts: Sequence[Amplifier]) -> list[str]:

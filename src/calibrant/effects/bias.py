@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.effects import common
+from calibrant.effects._amplifiers import regions
 from calibrant.effects._input import check_products
 from calibrant.effects._levels import Survey, levelled, survey
 from calibrant.effects._steps import bias_step
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Exposure, Frame
+from calibrant.instrument.sections import Section
 from calibrant.product import Kind, Product, Quantity
 from calibrant.stack.combine import Noise
 from calibrant.stack.pixel import PixelStep, apply_steps
@@ -99,7 +101,7 @@ def measure(
     series = common.begin(exposures, NAME, forbids=FORBIDS, of_kind=True, notes=record.notes)
     record.notes += common.advice(series, NAME)
     sources = series.sources()
-    levels = survey(sources, parts=amplifiers(series), progress=progress)
+    levels = survey(sources, parts=_parts(series), progress=progress)
     noise = _read_noise(levels, common.facts(series, products), record)
     if level == "common":
         sources = levelled(sources, levels.mean)
@@ -126,16 +128,10 @@ def measure(
     )
 
 
-def amplifiers(series: Exposures) -> dict[str, tuple[slice, slice]]:
+def _parts(series: Exposures) -> dict[str, Section]:
     """Pixels of each amplifier by name, where a detector has more than one; else nothing."""
-    instrument, shape = series.instrument, series.sources()[0].shape
-    if instrument.layout.form != "single":
-        return {}
-    readouts = instrument.readouts(series[0])
-    if len(readouts) < 2:
-        return {}
-    raw = tuple(shape) == tuple(series[0].shape[-2:])
-    return {r.name: (r.data if raw else r.place) for r in readouts}
+    found = regions(series)
+    return {region.name: region.window for region in found} if len(found) > 1 else {}
 
 
 def _read_noise(levels: Survey, known: common.Facts, record: common.Record) -> float | None:
