@@ -13,6 +13,7 @@ from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Applied, Exposure, Frame
 from calibrant.instrument import Amplifier, Detector, Instrument
 from calibrant.product import Product
+from calibrant.stack.pixel import apply_steps
 from calibrant.stack.source import ArraySource
 
 ROWS, COLS, OVER = 20, 12, 6
@@ -184,3 +185,29 @@ def test_history_and_products_are_checked():
     table["source"] = np.where(table["source"] == "A", "Z", table["source"])
     with pytest.raises(SelectionError, match="Z"):
         crosstalk.apply(frame(), product(crosstalk=table))
+
+
+def test_mirrored_bands_are_read_once(monkeypatch):
+    """Bands come in groups that share their rows; data and flags are those of the whole frame."""
+    image = raw()
+    image[3, 4] = image[33, 30] = 65000.0
+    exposure = Exposure(kind="light", instrument="square", shape=image.shape)
+    lazy = overscan.apply(
+        Frame(image.astype(np.float32), exposure=exposure), instrument=instrument(), skip=(0, 0), lazy=True
+    )
+    whole = crosstalk.apply(lazy.after(data=frame(image).data, dq=frame(image).dq), product())
+    source = crosstalk.apply(lazy, product()).data
+    groups = source.together(3)
+    assert sorted(row for group in groups for band in group for row in range(2 * ROWS)[band]) == list(
+        range(2 * ROWS)
+    )
+    reads = []
+    inner = type(source.source).read_into
+    monkeypatch.setattr(
+        type(source.source), "read_into", lambda self, *args: (reads.append(args[0]), inner(self, *args))
+    )
+    monkeypatch.setattr("calibrant.stack.pixel._BAND_PIXELS", 3 * 2 * COLS)
+    done = apply_steps(Frame(source), [])
+    np.testing.assert_array_equal(done.data, whole.data)
+    np.testing.assert_array_equal(done.dq, whole.dq)
+    assert done.dq.any() and sum(band.stop - band.start for band in reads) == 2 * ROWS

@@ -309,3 +309,4 @@ def test_many_steps_take_several_parts():
 
 def test_flag_numbers_are_those_of_the_frame():
     assert pixel_kernels.DO_NOT_USE == DQ.DO_NOT_USE and pixel_kernels.SATURATED == DQ.SATURATED
+    assert pixel_kernels.NO_DATA == NO_DATA

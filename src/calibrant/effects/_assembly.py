@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from calibrant.instrument.sections import (
 )
 
 Shape = tuple[int, int]
+Way = tuple[Section, Section, tuple[bool, bool]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,6 @@ class Assembly:
     shape: Shape
 
     def __post_init__(self) -> None:
-        filled = np.zeros(self.shape, np.uint8)
         for amp in self.amplifiers:
             for name in ("data", "overscan", "parallel"):
                 section = getattr(amp, name)
@@ -90,13 +92,16 @@ class Assembly:
                     expected=f"{sizes[0]} within {self.shape}",
                     got=f"{sizes[1]} at {format_section(amp.place)}",
                 )
+        if tiles([amp.place for amp in self.amplifiers], self.shape):
+            return
+        filled = np.zeros(self.shape, np.uint8)
+        for amp in self.amplifiers:
             filled[window(amp.place, self.shape)] += 1
-        if not (filled == 1).all():
-            raise ShapeError(
-                "the amplifiers do not tile the assembled image",
-                expected="every pixel in exactly one amplifier",
-                got=f"{int((filled == 0).sum())} pixels in none, {int((filled > 1).sum())} in two",
-            )
+        raise ShapeError(
+            "the amplifiers do not tile the assembled image",
+            expected="every pixel in exactly one amplifier",
+            got=f"{int((filled == 0).sum())} pixels in none, {int((filled > 1).sum())} in two",
+        )
 
     @classmethod
     def of(cls, readouts: Sequence[Readout], raw: Shape) -> Assembly:
@@ -128,6 +133,15 @@ class Assembly:
             for readout, data, place in zip(readouts, full, places, strict=True)
         )
         return cls(amplifiers, raw, extent(amplifiers))
+
+    @cached_property
+    def ways(self) -> Mapping[str, Way]:
+        """By name: window in the raw image, window in the assembled one, whether rows and columns turn."""
+        found = {}
+        for amp in self.amplifiers:
+            turned = amp.place[0].step == -1, amp.place[1].step == -1
+            found[amp.name] = window(amp.data, self.raw), window(amp.place, self.shape), turned
+        return found
 
     @property
     def has_overscan(self) -> bool:
@@ -216,8 +230,12 @@ def places_table(readouts: Sequence[Readout], raw: Sequence[int]) -> dict[str, N
     }
 
 
-def place_plane(table: Mapping[str, NDArray[Any]], values: Mapping[str, float]) -> NDArray[np.float32]:
-    """One value per amplifier as a plane of the assembled image, float32.
+def place_plane(
+    table: Mapping[str, NDArray[Any]],
+    values: Mapping[str, float],
+    dtype: type[np.generic] = np.float32,
+) -> NDArray[Any]:
+    """One value per amplifier as a plane of the assembled image, float32 or as asked.
 
     Raises
     ------
@@ -225,12 +243,11 @@ def place_plane(table: Mapping[str, NDArray[Any]], values: Mapping[str, float]) 
         If the places of the amplifiers do not fill the image.
     """
     shape = int(table["rows"][0]), int(table["cols"][0])
-    plane = np.empty(shape, np.float32)
-    filled = np.zeros(shape, bool)
-    for name, place in zip(table["name"], table["place"], strict=True):
-        at = window(parse_section(str(place)), shape)
-        plane[at], filled[at] = values[str(name)], True
-    if not filled.all():
+    plane = np.empty(shape, dtype)
+    places = [parse_section(str(place)) for place in table["place"]]
+    for name, place in zip(table["name"], places, strict=True):
+        plane[window(place, shape)] = values[str(name)]
+    if not tiles(places, shape):
         raise ShapeError(
             "the amplifiers do not fill the image",
             expected=f"{shape[0]} x {shape[1]} (rows x columns)",
@@ -238,6 +255,16 @@ def place_plane(table: Mapping[str, NDArray[Any]], values: Mapping[str, float]) 
             do="check the places in the instrument file",
         )
     return plane
+
+
+def tiles(places: Sequence[Section], shape: Shape) -> bool:
+    """Whether sections within an image fill it without overlap: by their corners, no pixel is looked at."""
+    found = [bounds(place, shape) for place in places]
+    area = sum((bottom - top) * (right - left) for top, bottom, left, right in found)
+    overlap = any(
+        a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3] for a, b in combinations(found, 2)
+    )
+    return area == shape[0] * shape[1] and not overlap
 
 
 def extent(amplifiers: Sequence[AmplifierSections]) -> Shape:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -155,7 +154,7 @@ def _reject_pixels(values: Array, model: LevelModel) -> float:
     """Set rejected pixels to NaN in place; the standard deviation of the others about their line."""
     if model.reject is None:
         return _pooled(values)
-    lines = _along(np.nanmedian, values)
+    lines = _medians(values)
     centred = values - lines[:, None]
     pixels = max(float(np.median(np.isfinite(values).sum(axis=1))), 2.0)
     # The median of a line follows its own pixels, so that residuals are too small by about sqrt(1 - 1/n).
@@ -179,14 +178,14 @@ def _pooled(values: Array) -> float:
     freedom = int(np.clip(count - 1, 0, None).sum())
     if freedom == 0:
         return 0.0
-    residual = np.where(good, values - _along(np.nanmean, values)[:, None], 0.0)
+    residual = np.where(good, values - _means(values)[:, None], 0.0)
     return math.sqrt(float((residual[count > 1] ** 2).sum()) / freedom)
 
 
 def _line_levels(values: Array, model: LevelModel, noise: float) -> tuple[Array, float]:
     """Level of each line with enough good pixels, NaN for the others; and the sigma of one."""
     good = np.isfinite(values).sum(axis=1)
-    levels = _along(np.nanmedian if model.centre == "median" else np.nanmean, values)
+    levels = (_medians if model.centre == "median" else _means)(values)
     enough = good >= max(1, math.ceil(FEWEST * values.shape[1]))
     if enough.any():
         levels[~enough] = np.nan
@@ -263,11 +262,19 @@ _MODELS: dict[str, Callable[[Array, Array, LevelModel], tuple[Array, float]]] = 
 }
 
 
-def _along(statistic: Callable[..., Any], values: Array) -> Array:
-    """A nan-statistic along lines; lines without pixels are NaN, silently."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(statistic(values, axis=1), np.float64)
+def _medians(values: Array) -> Array:
+    """Median of each line without its NaN: as `numpy.nanmedian`, which takes ten times as long."""
+    ordered = np.sort(values, axis=1)  # NaN come last
+    count = np.isfinite(values).sum(axis=1)
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)], axis=1)
+    return np.asarray(np.take_along_axis(ordered, middle, axis=1).mean(axis=1))
+
+
+def _means(values: Array) -> Array:
+    """Mean of each line without its NaN; NaN without a value."""
+    good = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(good, values, 0.0).sum(axis=1) / good.sum(axis=1))
 
 
 def _running_median(lines: Array) -> Array:
@@ -277,5 +284,5 @@ def _running_median(lines: Array) -> Array:
     half = min(WINDOW // 2, (lines.size - 1) // 2)
     # Continued point-symmetrically: the ramp that amplifiers have in their first rows is no contamination.
     padded = np.pad(lines, half, mode="reflect", reflect_type="odd")
-    smooth = _along(np.nanmedian, np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1))
+    smooth = _medians(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1))
     return np.where(np.isnan(smooth), np.nanmedian(lines), smooth)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._assembly import AmplifierSections, Assembly, turns, window
+from calibrant.effects._assembly import AmplifierSections, Assembly, window
 from calibrant.effects._overscan_levels import LevelModel, StripLevels, strip_levels
 from calibrant.errors import ShapeError
-from calibrant.frame import DQ, NO_DATA
+from calibrant.frame import DQ
+from calibrant.instrument.sections import Section
+from calibrant.stack.pixel import raw_rows
 from calibrant.stack.source import Encoding, Source, decode
 
 BAND_PIXELS = 1 << 20  # rows are read in bands of about this many pixels in the pass over the overscan
@@ -99,18 +102,23 @@ class OverscanSource:
 
     def read_into(self, rows: slice, data: NDArray[np.float32], dq: NDArray[np.uint32] | None = None) -> None:
         """Fill `data` (float32, adu above the overscan level) and `dq` with assembled rows."""
-        raw: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.uint32]]] = {}
-        for amp in self.assembly.amplifiers:
-            place_rows, place_cols = window(amp.place, self.assembly.shape)
+        from calibrant.stack.pixel_program import take  # brings numba, as late as it can
+
+        bands: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for number, amp in enumerate(self.assembly.amplifiers):
+            (data_rows, _), (place_rows, _), (turned, _) = self.assembly.ways[amp.name]
             low, high = max(rows.start, place_rows.start), min(rows.stop, place_rows.stop)
-            if low >= high:
-                continue
-            band = _raw_rows(amp, self.assembly, low, high)
-            if band not in raw:
-                raw[band] = self._read(*band)
-            self._fill(
-                amp, band, raw[band], (slice(low - rows.start, high - rows.start), place_cols), data, dq
-            )
+            if low < high:
+                end = data_rows.stop + place_rows.start
+                first = end - high if turned else data_rows.start + low - place_rows.start
+                bands.setdefault((first, first + high - low), []).append((number, low - rows.start))
+        for (first, last), members in bands.items():
+            numbers = [number for number, _ in members]
+            amplifiers = self._amplifiers[numbers]
+            amplifiers[:, 2] = [row for _, row in members]
+            by_row, by_column, limits = self._levels
+            levels = by_row[numbers, first:last], by_column[numbers], limits[numbers]
+            take(self._stored(first, last), self.source.encoding, amplifiers, levels, (data, dq))
 
     def load(self) -> NDArray[np.float32]:
         """The whole corrected image."""
@@ -118,37 +126,34 @@ class OverscanSource:
         self.read_into(slice(0, data.shape[0]), data)
         return data
 
-    def _fill(
-        self,
-        amp: AmplifierSections,
-        band: tuple[int, int],
-        raw: tuple[NDArray[np.float32], NDArray[np.uint32]],
-        to: tuple[slice, slice],
-        data: NDArray[np.float32],
-        dq: NDArray[np.uint32] | None,
-    ) -> None:
-        data_rows, data_cols = window(amp.data, self.assembly.raw)
-        values, flags = raw[0][:, data_cols], raw[1][:, data_cols]
-        if dq is not None and amp.saturation is not None:
-            flags = flags | np.where(values >= amp.saturation, np.uint32(DQ.SATURATED), np.uint32(0))
-        levels = self.levels[amp.name]
-        if levels.serial is not None:
-            first = band[0] - data_rows.start
-            values = values - levels.serial.level[first : first + len(values), None].astype(np.float32)
-        if levels.parallel is not None:
-            values = values - levels.parallel.level.astype(np.float32)
-        flips = turns(amp.place)
-        data[to] = values[flips]
-        if dq is not None:
-            dq[to] = np.where(np.isnan(values), flags | np.uint32(NO_DATA), flags)[flips]
+    @cached_property
+    def _amplifiers(self) -> NDArray[np.int64]:
+        """For the kernel, see `calibrant.stack.pixel_kernels.take`; the rows of their places are left 0."""
+        ways = self.assembly.ways.values()
+        return np.array(
+            [(c.start, _span(c), 0, to.start, *turned) for (_, c), (_, to), turned in ways], np.int64
+        )
 
-    def _read(self, low: int, high: int) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
-        """Raw rows as float32, and their flags."""
-        encoding = self.source.encoding
-        stored = np.empty((high - low, self.assembly.raw[1]), np.dtype(encoding.dtype))
-        flags = np.zeros(stored.shape, np.uint32)
-        self.source.read_into(slice(low, high), stored, flags if self.source.has_dq else None)
-        return decode(stored, encoding).astype(np.float32), flags
+    @cached_property
+    def _levels(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Levels of all raw rows and of the columns of each amplifier, and its saturation."""
+        amplifiers, ways = self.assembly.amplifiers, self.assembly.ways
+        by_row = np.zeros((len(amplifiers), self.assembly.raw[0]), np.float32)
+        by_column = np.zeros((len(amplifiers), int(self._amplifiers[:, 1].max())), np.float32)
+        for number, amp in enumerate(amplifiers):
+            (rows, cols), _, _ = ways[amp.name]
+            found = self.levels[amp.name]
+            if found.serial is not None:
+                by_row[number, rows] = found.serial.level
+            if found.parallel is not None:
+                by_column[number, : _span(cols)] = found.parallel.level
+        limits = [np.nan if amp.saturation is None else amp.saturation for amp in amplifiers]
+        return by_row, by_column, np.array(limits, np.float32)
+
+    def _stored(self, low: int, high: int) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+        """Raw rows as they are stored, and their flags; one row of zeros where there are none."""
+        flags = np.zeros((high - low if self.source.has_dq else 1, self.assembly.raw[1]), np.uint32)
+        return raw_rows(self.source, slice(low, high), flags), flags
 
     @cached_property
     def levels(self) -> dict[str, AmplifierLevels]:
@@ -180,23 +185,30 @@ class _Strips:
             self._gather(low, min(low + step, raw[0]))
 
     def _gather(self, low: int, high: int) -> None:
-        values, flags = self.of._read(low, high)
-        values[(flags & np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)) != 0] = np.nan
+        stored, flags = self.of._stored(low, high)
         raw = self.of.assembly.raw
         for amp in self.of.assembly.amplifiers:
-            if amp.saturation is not None:
-                limited = np.where(values >= amp.saturation, np.float32(np.nan), values)
-            else:
-                limited = values
             if amp.name in self.rows and amp.overscan is not None:
-                self.rows[amp.name][low:high] = limited[:, window(amp.overscan, raw)[1]]
+                cols = window(amp.overscan, raw)[1]
+                self.rows[amp.name][low:high] = self._values(stored, flags, (slice(None), cols), amp)
             if amp.name in self.cols and amp.parallel is not None:
-                strip_rows, strip_cols = window(amp.parallel, raw)
-                first, last = max(low, strip_rows.start), min(high, strip_rows.stop)
+                rows, cols = window(amp.parallel, raw)
+                first, last = max(low, rows.start), min(high, rows.stop)
                 if first < last:
-                    self.cols[amp.name][first - strip_rows.start : last - strip_rows.start] = limited[
-                        first - low : last - low, strip_cols
-                    ]
+                    part = slice(first - low, last - low), cols
+                    to = slice(first - rows.start, last - rows.start)
+                    self.cols[amp.name][to] = self._values(stored, flags, part, amp)
+
+    def _values(
+        self, stored: NDArray[Any], flags: NDArray[np.uint32], part: Section, amp: AmplifierSections
+    ) -> NDArray[np.float32]:
+        """Some raw pixels as float32; NaN where flagged or saturated."""
+        values = decode(stored[part], self.of.source.encoding).astype(np.float32)
+        if len(flags) == len(stored):
+            values[(flags[part] & np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)) != 0] = np.nan
+        if amp.saturation is not None:
+            values[values >= amp.saturation] = np.nan
+        return values
 
     def levels(self, amp: AmplifierSections) -> AmplifierLevels:
         raw = self.of.assembly.raw
@@ -248,11 +260,3 @@ def _held(level: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _span(axis: slice) -> int:
     return int(axis.stop - axis.start)
-
-
-def _raw_rows(amp: AmplifierSections, assembly: Assembly, low: int, high: int) -> tuple[int, int]:
-    """Raw rows that hold the assembled rows low .. high of an amplifier."""
-    data, place = window(amp.data, assembly.raw)[0], window(amp.place, assembly.shape)[0]
-    if amp.place[0].step == -1:
-        return data.stop - (high - place.start), data.stop - (low - place.start)
-    return data.start + (low - place.start), data.start + (high - place.start)

@@ -6,23 +6,34 @@ of reading; see docs/effects/crosstalk.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._amplifiers import in_order
-from calibrant.effects._assembly import Assembly, window
-from calibrant.errors import SelectionError, ShapeError
+from calibrant.effects._amplifiers import Region, read, regions
+from calibrant.effects._assembly import Assembly
+from calibrant.effects._crosstalk_fit import Choice, Combined, Seen, coefficients, combined
+from calibrant.effects._crosstalk_source import NAME, CrosstalkSource, Network
+from calibrant.effects._input import check_products, prepare
+from calibrant.effects._steps import bias_step
+from calibrant.effects.common import Progress, Record, begin, bias_for, done_by_steps, facts, product_keys
+from calibrant.errors import OptionError, SelectionError, ShapeError
+from calibrant.exposures import Exposures
 from calibrant.frame import Applied, Exposure, Frame
 from calibrant.instrument import Readout
-from calibrant.instrument.sections import Section
-from calibrant.product import Kind, Product
-from calibrant.stack.source import ArraySource, Encoding, Source, decode
+from calibrant.product import Kind, Product, Quantity
+from calibrant.stack.source import ArraySource, Source
 
-NAME = "crosstalk"
+__all__ = [
+    "FORBIDS", "KIND", "MATCH_AS", "NAME", "NEEDS", "REACH", "Crosstalk", "CrosstalkSource", "Network",
+    "amplifiers_table", "apply", "measure", "step",
+]  # fmt: skip
+
 REACH = "amplifier"
 NEEDS: tuple[str, ...] = ("overscan",)
 FORBIDS: tuple[str, ...] = ("linearity", "dark", "flat", "gain")
@@ -30,9 +41,183 @@ KIND = Kind(
     "crosstalk",
     quantities={
         "crosstalk": "Largest coefficient that an amplifier receives; the place is its name.",
+        "sources": "Amplifiers whose part in this one was measured.",
     },
 )
 MATCH_AS = "bias"  # it belongs to the electronics, as the bias does
+BRIGHT = 0.2
+"""Of the saturation level: the threshold of bright pixels where none is given."""
+USUAL = 65535.0  # adu, where no saturation level is known
+
+
+def measure(
+    exposures: Exposures,
+    *,
+    products: Mapping[str, Product] | None = None,
+    threshold: float | None = None,
+    significance: float = 0.0,
+    progress: Progress | None = None,
+    runner: Any = None,
+    budget: int | str = "512MB",
+    saturation: float | None = None,
+    **options: Any,
+) -> Product:
+    """The matrix of crosstalk from frames with bright sources: spots in one amplifier, or stars.
+
+    Parameters
+    ----------
+    exposures : Exposures
+        Of one detector and setting, adu, through the step of their overscan. Frames without bright pixels
+        say nothing, and do no harm. One frame at a time is in memory.
+    products : mapping of Product
+        ``bias``: subtracted; its structure is the noise of the coefficients otherwise.
+    threshold : float, optional
+        adu above the background from which on a pixel is bright; a fifth of the saturation level by default.
+    significance : float
+        Coefficients below this many sigmas are set to 0. By default none is.
+    progress, runner, budget
+        As everywhere.
+    saturation : float, optional
+        adu, raw: values from which on pixels are left out; None takes the instrument's.
+    **options
+        pixels : int, 50. Bright ones that make a source.
+        order : int, 2. Of the polynomial that is the background of a target.
+        reach : int, 30. Pixels around bright ones in which it is fitted.
+        grow : int, 20. Pixels around a target's own sources that are left out.
+        clip : float, 5. Sigmas, of pixels about the fit and of frames about their median.
+
+    Returns
+    -------
+    Product
+        Kind ``crosstalk``. Table ``crosstalk``: source, target, coefficient [adu/adu], sigma, frames, chi2;
+        NaN where nothing is known. Table ``amplifiers``. Quantities ``crosstalk`` and ``sources``.
+
+    Raises
+    ------
+    SelectionError
+        No exposures, mixed ones, a single amplifier, or no bright pixels in any of them.
+    HistoryError
+        If a later step was done to the pixels already.
+    ShapeError
+        If amplifiers are of different sizes.
+    OptionError
+        If an option has no meaning.
+    """
+    del runner, budget
+    check_products(products)
+    given = dict(products or {})
+    if not significance >= 0:
+        raise OptionError("a significance is a number of sigmas", where="significance", got=significance)
+    series = begin(exposures, MATCH_AS, forbids=FORBIDS)
+    places = _places(series)
+    limit = facts(series, {}, saturation=saturation).saturation
+    choice = Choice(threshold=BRIGHT * (limit or USUAL) if threshold is None else threshold, **options)
+    record = Record({**asdict(choice), "significance": significance, "saturation": saturation})
+    bias = bias_for(series, given)
+    seen = []
+    for done, (exposure, source) in enumerate(zip(series, series.sources(), strict=True), 1):
+        steps = () if bias is None else (bias_step(exposure, bias),)
+        image = read(prepare(source, steps, limit))
+        seen.append(coefficients(np.stack([place.in_order(image) for place in places]), choice))
+        if progress is not None:
+            progress(done, len(series), NAME)
+    _notes(places, seen, choice, record)
+    if NAME in done_by_steps(series):
+        record.notes.append("the frames had their crosstalk removed: this is what is left of it")
+    found = combined(seen, choice.clip)
+    return Product(
+        NAME,
+        instrument=series.instrument.name,
+        keys=product_keys(series, MATCH_AS),
+        epoch=series.epoch,
+        tables={
+            NAME: _table(places, found, significance),
+            "amplifiers": amplifiers_table(series.instrument.readouts(series[0]), _raw(series)),
+        },
+        quantities=tuple(_quantities(places, found)),
+        provenance=record.provenance(NAME, series, given),
+    )
+
+
+def _raw(series: Exposures) -> tuple[int, int]:
+    return series.shape[-2], series.shape[-1]
+
+
+def _places(series: Exposures) -> tuple[Region, ...]:
+    places = regions(series)
+    if len(places) < 2:
+        raise SelectionError(
+            "the detector is read by one amplifier: there is no other to disturb it",
+            where=series.instrument.name,
+            do="leave this step out",
+        )
+    sizes = {place.shape for place in places}
+    if len(sizes) != 1:
+        raise ShapeError(
+            "amplifiers that are read together have one size",
+            where=NAME,
+            got=", ".join(f"{rows} x {cols}" for rows, cols in sorted(sizes)),
+        )
+    return places
+
+
+def _notes(places: Sequence[Region], seen: Sequence[Seen], choice: Choice, record: Record) -> None:
+    """Name the amplifiers that say nothing: dead ones, and those without enough light.
+
+    Raises
+    ------
+    SelectionError
+        If that is all of them.
+    """
+    alive = np.any([one.alive for one in seen], axis=0)
+    most = np.max([one.bright for one in seen], axis=0)
+    if (most < choice.pixels).all():
+        best = int(np.argmax(most))
+        raise SelectionError(
+            "no amplifier has a bright source in any of the frames",
+            where=NAME,
+            expected=f"{choice.pixels} pixels above {choice.threshold:g} adu that are not saturated",
+            got=f"{most[best]} at most, in amplifier {places[best].name}",
+            do="take frames with spots or bright stars, or lower the threshold",
+        )
+    for place, lives, pixels in zip(places, alive, most, strict=True):
+        if not lives:
+            record.notes.append(f"amplifier {place.name}: no good pixels")
+        elif pixels < choice.pixels:
+            record.notes.append(
+                f"amplifier {place.name}: at most {pixels} pixels above {choice.threshold:g} adu in a frame,"
+                f" {choice.pixels} are needed; what others have of it is not known"
+            )
+
+
+def _table(places: Sequence[Region], found: Combined, significance: float) -> dict[str, NDArray[Any]]:
+    """One row for each pair of different amplifiers, sources first."""
+    names = np.array([place.name for place in places])
+    source, target = np.nonzero(~np.eye(len(names), dtype=bool))
+    value, sigma = found.coefficient[source, target], found.sigma[source, target]
+    with np.errstate(invalid="ignore"):
+        value = np.where(np.abs(value) < significance * sigma, 0.0, value)
+    return {
+        "source": names[source],
+        "target": names[target],
+        "coefficient": value,
+        "sigma": sigma,
+        "frames": found.frames[source, target],
+        "chi2": found.chi2[source, target],
+    }
+
+
+def _quantities(places: Sequence[Region], found: Combined) -> list[Quantity]:
+    quantities = []
+    for number, place in enumerate(places):
+        values, known = found.coefficient[:, number], np.isfinite(found.coefficient[:, number])
+        largest = int(np.argmax(np.where(known, np.abs(values), -1.0)))
+        sigma = float(found.sigma[largest, number]) if known.any() else None
+        quantities += [
+            Quantity(NAME, float(values[largest]) if known.any() else math.nan, sigma, "", place.name),
+            Quantity("sources", float(known.sum()), None, "", place.name),
+        ]
+    return quantities
 
 
 def amplifiers_table(readouts: tuple[Readout, ...], raw: tuple[int, int]) -> dict[str, NDArray[Any]]:
@@ -47,192 +232,6 @@ def amplifiers_table(readouts: tuple[Readout, ...], raw: tuple[int, int]) -> dic
     """
     corners = np.array([readout.corner for readout in readouts])
     return {**Assembly.of(readouts, raw).table(), "corner": corners}
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """Amplifiers of an assembled image, and what each sees of the others.
-
-    Attributes
-    ----------
-    windows : tuple of Section
-        Rows and columns of each amplifier in the image.
-    orders : tuple of Section
-        Slices that turn a window so that the pixel read first is [0, 0]; they turn it back, too.
-    matrix : ndarray
-        float32, (amplifiers, amplifiers), [source][target].
-    shape : tuple of int
-        Of the image.
-
-    Raises
-    ------
-    ShapeError
-        If the amplifiers are of different sizes.
-    """
-
-    windows: tuple[Section, ...]
-    orders: tuple[Section, ...]
-    matrix: NDArray[np.float32]
-    shape: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        sizes = {(rows.stop - rows.start, cols.stop - cols.start) for rows, cols in self.windows}
-        if len(sizes) != 1:
-            raise ShapeError(
-                "amplifiers that are read together have one size",
-                where=NAME,
-                got=", ".join(f"{rows} x {cols}" for rows, cols in sorted(sizes)),
-            )
-
-    @classmethod
-    def of(cls, product: Product) -> Network:
-        """The amplifiers as the product states them.
-
-        Raises
-        ------
-        SelectionError
-            If the product is no crosstalk, or names an amplifier that is not there.
-        """
-        if product.kind != NAME:
-            raise SelectionError("not a crosstalk", expected=f"a product of kind {NAME}", got=product.kind)
-        amplifiers, pairs = product.tables["amplifiers"], product.tables[NAME]
-        assembly = Assembly.from_table(amplifiers)
-        places = {amp.name: place for place, amp in enumerate(assembly.amplifiers)}
-        unknown = sorted({str(name) for key in ("source", "target") for name in pairs[key]} - set(places))
-        if unknown:
-            raise SelectionError(
-                "the crosstalk names an amplifier that the detector has not", where=NAME, got=unknown[0]
-            )
-        matrix = np.zeros((len(places), len(places)), np.float32)
-        for source, target, value in zip(pairs["source"], pairs["target"], pairs["coefficient"], strict=True):
-            matrix[places[str(source)], places[str(target)]] = value
-        return cls(
-            tuple(window(amp.place, assembly.shape) for amp in assembly.amplifiers),
-            tuple(
-                in_order(amp.place, str(corner))
-                for amp, corner in zip(assembly.amplifiers, amplifiers["corner"], strict=True)
-            ),
-            matrix,
-            assembly.shape,
-        )
-
-    def read_rows(self, amplifier: int, rows: slice) -> tuple[int, int]:
-        """Rows of an amplifier, counted as they are read, that lie in `rows` of the image; empty: (0, 0)."""
-        own = self.windows[amplifier][0]
-        low, high = max(rows.start, own.start), min(rows.stop, own.stop)
-        if low >= high:
-            return 0, 0
-        if self.orders[amplifier][0].step == -1:
-            return own.stop - high, own.stop - low
-        return low - own.start, high - own.start
-
-    def image_rows(self, amplifier: int, low: int, high: int) -> slice:
-        """Rows of the image where the rows low .. high of an amplifier, as they are read, lie."""
-        own = self.windows[amplifier][0]
-        if self.orders[amplifier][0].step == -1:
-            return slice(own.stop - high, own.stop - low)
-        return slice(own.start + low, own.start + high)
-
-
-@dataclass(frozen=True, eq=False)
-class CrosstalkSource:
-    """An assembled source less its crosstalk, corrected when it is read.
-
-    Raises
-    ------
-    ShapeError
-        If the source is not of the size that the product describes.
-    """
-
-    source: Source
-    network: Network
-
-    has_dq = True
-    encoding = Encoding("=f4")
-
-    def __post_init__(self) -> None:
-        if tuple(self.source.shape) != self.network.shape:
-            raise ShapeError(
-                "the crosstalk does not fit the image",
-                where=self.source.name,
-                expected=self.network.shape,
-                got=tuple(self.source.shape),
-                do="use a crosstalk of this detector, after the overscan",
-            )
-
-    @property
-    def name(self) -> str:
-        """Of the source."""
-        return self.source.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows, columns."""
-        return self.source.shape
-
-    @cached_property
-    def _listed(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        from calibrant.stack.kernels_amplifiers import listed
-
-        return listed(self.network.matrix)
-
-    def read_into(self, rows: slice, data: NDArray[np.float32], dq: NDArray[np.uint32] | None = None) -> None:
-        """Fill `data` (float32, in the unit of the source) and `dq` with corrected rows."""
-        count = len(self.network.windows)
-        bands: dict[tuple[int, int], list[int]] = {}
-        for target in range(count):
-            low, high = self.network.read_rows(target, rows)
-            if low < high:
-                bands.setdefault((low, high), []).append(target)
-        self._read(rows, data, dq)
-        # All before the first is corrected: a band may hold rows that another one needs as they came.
-        planes = {band: self._planes(*band, rows, data) for band in bands}
-        for (low, high), targets in bands.items():
-            for target, corrected in zip(targets, self._corrected(planes[low, high], targets), strict=True):
-                at = self.network.image_rows(target, low, high)
-                cols = self.network.windows[target][1]
-                order = self.network.orders[target]
-                data[at.start - rows.start : at.stop - rows.start, cols] = corrected[order]
-
-    def load(self) -> NDArray[np.float32]:
-        """The whole corrected image."""
-        data = np.empty(self.network.shape, np.float32)
-        self.read_into(slice(0, data.shape[0]), data)
-        return data
-
-    def _corrected(self, planes: NDArray[np.float32], targets: list[int]) -> NDArray[np.float32]:
-        from calibrant.stack.kernels_amplifiers import subtract
-
-        out = np.empty((len(targets), *planes.shape[1:]), np.float32)
-        subtract(planes, *self._listed, np.array(targets), out)
-        return out
-
-    def _planes(self, low: int, high: int, rows: slice, data: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rows low .. high of every amplifier in the order of reading; `data` holds `rows` as they came."""
-        cols = self.network.windows[0][1]
-        planes = np.empty((len(self.network.windows), high - low, cols.stop - cols.start), np.float32)
-        held = {(rows.start, rows.stop): data}
-        for amplifier, plane in enumerate(planes):
-            at = self.network.image_rows(amplifier, low, high)
-            inside = rows.start <= at.start and at.stop <= rows.stop
-            key = (rows.start, rows.stop) if inside else (at.start, at.stop)
-            if key not in held:
-                held[key] = np.empty((high - low, self.shape[1]), np.float32)
-                self._read(at, held[key], None)
-            own = held[key][at.start - key[0] : at.stop - key[0], self.network.windows[amplifier][1]]
-            plane[...] = own[self.network.orders[amplifier]]
-        return planes
-
-    def _read(self, rows: slice, data: NDArray[np.float32], dq: NDArray[np.uint32] | None) -> None:
-        flags = dq if self.source.has_dq else None
-        if dq is not None and flags is None:
-            dq[...] = 0
-        if self.source.encoding == self.encoding:
-            self.source.read_into(rows, data, flags)
-            return
-        stored = np.empty(data.shape, np.dtype(self.source.encoding.dtype))
-        self.source.read_into(rows, stored, flags)
-        data[...] = decode(stored, self.source.encoding)
 
 
 @dataclass(frozen=True, eq=False)

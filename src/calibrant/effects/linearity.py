@@ -353,7 +353,8 @@ def step(exposure: Exposure, product: Product) -> PixelStep:
     del exposure
     if product.kind != NAME:
         raise SelectionError("not a linearity", expected=f"a product of kind {NAME}", got=product.kind)
-    names = list(dict.fromkeys(str(name) for name in product.tables["curve"]["amplifier"]))
+    column = product.tables["curve"]["amplifier"]
+    names = [str(name) for name in column[np.flatnonzero(np.append(True, column[1:] != column[:-1]))]]
     table = product.tables["curve"]["correction"].reshape(len(names), -1)
     measured = product.tables["curve"]["measured"].reshape(table.shape)
     found: NDArray[np.bool_] = np.all(np.isfinite(table), axis=1)
@@ -387,8 +388,8 @@ def _planes(
     flags = np.where(found, 0, int(DQ.NO_LIN_CORR)).astype(np.uint32)
     if "amplifiers" not in product.tables:
         return 0, None if found.all() else flags.reshape(1, 1)
-    numbers = {name: float(number) for number, name in enumerate(names)}
-    index = place_plane(product.tables["amplifiers"], numbers).astype(np.uint8)
+    numbers = {name: number for number, name in enumerate(names)}
+    index = place_plane(product.tables["amplifiers"], numbers, np.uint8)
     return index, None if found.all() else flags[index]
 
 

@@ -106,7 +106,9 @@ def assembly_of(exposure: Exposure, instrument: Instrument | None = None) -> Ass
 
 def has_overscan(exposure: Exposure, instrument: Instrument | None = None) -> bool:
     """Whether the instrument, or the header, names an overscan for this exposure."""
-    return assembly_of(exposure, instrument).has_overscan
+    instrument = load(exposure.instrument) if instrument is None else instrument
+    sections = ((r.overscan, r.prescan, r.parallel_overscan) for r in instrument.readouts(exposure))
+    return any(section is not None for own in sections for section in own)
 
 
 def _checked(assembly: Assembly, where: str, serial: LevelModel | None, parallel: LevelModel | None) -> None:

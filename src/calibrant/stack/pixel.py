@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from calibrant.errors import OptionError, ShapeError
 from calibrant.frame import Applied, Frame, Lazy, Plane
 from calibrant.stack.pixel_step import Curve, PixelStep
-from calibrant.stack.source import ArraySource, Encoding, Source
+from calibrant.stack.source import ArraySource, Encoding, Grouped, Source
 
 __all__ = ["Curve", "PixelStep", "PreparedSource", "apply_steps"]
 
@@ -87,7 +87,10 @@ def apply_steps(frame: Frame, steps: Sequence[PixelStep], *, runner: MapRunner |
     rows, cols = source.shape
     out = Band.empty((rows, cols), variance=with_variance, systematic=with_systematic)
     task = _BandTask(program, source, out, flagged)
-    for _ in map(task, bands(rows, cols)) if runner is None else runner.map(task, bands(rows, cols)):
+    groups: list[tuple[slice, ...]] = [(band,) for band in bands(rows, cols)]
+    if isinstance(source, Grouped):
+        groups = source.together(max(1, _BAND_PIXELS // cols))
+    for _ in map(task, groups) if runner is None else runner.map(task, groups):
         pass
     return frame.after(
         *_history(frame, steps),
@@ -103,7 +106,7 @@ def apply_steps(frame: Frame, steps: Sequence[PixelStep], *, runner: MapRunner |
 
 @dataclass(frozen=True, eq=False)
 class _BandTask:
-    """Runs the program on one band, into the planes that all bands share."""
+    """Runs the program on bands, into the planes that all share."""
 
     program: Program
     source: Source
@@ -112,9 +115,18 @@ class _BandTask:
 
     uses_blas = False  # spares the runner the care for threads of linear algebra
 
-    def __call__(self, band: slice) -> None:
+    def __call__(self, group: tuple[slice, ...]) -> None:
+        for band in group:
+            self._run(band)
+
+    def _run(self, band: slice) -> None:
         out = self.out.rows(band)
-        rows = _raw_rows(self.source, band, out.dq if self.flagged else None)
+        flags = out.dq if self.flagged else None
+        rows: NDArray[Any] | None = None
+        if self.source.encoding == PreparedSource.encoding and not isinstance(self.source, ArraySource):
+            self.source.read_into(band, out.data, flags)  # values as they are needed, where they are needed
+        else:
+            rows = raw_rows(self.source, band, flags)
         self.program.run(rows, self.source.encoding, band.start, out)
 
     def __reduce__(self) -> Any:
@@ -230,7 +242,7 @@ class PreparedSource:
         """
         first, stop, _ = rows.indices(self.shape[0])
         flags = self._buffer("dq", np.dtype(np.uint32), stop - first) if dq is None else dq
-        raw = _raw_rows(self.source, slice(first, stop), flags, self._buffer)
+        raw = raw_rows(self.source, slice(first, stop), flags, self._buffer)
         self._program.run_flagged(raw, self.source.encoding, first, data, flags)
 
     def load(self) -> NDArray[np.float32]:
@@ -268,13 +280,24 @@ def _may_be_nan(encoding: Encoding) -> bool:
     return np.dtype(encoding.dtype).kind == "f" or encoding.blank is not None
 
 
-def _raw_rows(
+def raw_rows(
     source: Source,
     rows: slice,
     dq: NDArray[np.uint32] | None = None,
     buffer: Callable[[str, np.dtype[Any], int], NDArray[Any]] | None = None,
 ) -> NDArray[Any]:
-    """Stored numbers of some rows: a view where they lie in memory, else read into a buffer."""
+    """Stored numbers of some rows: a view where they lie in memory, else read into a buffer.
+
+    Parameters
+    ----------
+    source : Source
+    rows : slice
+        With given ends.
+    dq : ndarray, optional
+        uint32, (rows, cols): filled with the flags of the source, if it has any.
+    buffer : callable, optional
+        Name, dtype, rows -> scratch (rows, cols) to read into.
+    """
     own_dq = dq if source.has_dq else None
     if isinstance(source, ArraySource):
         if own_dq is not None:

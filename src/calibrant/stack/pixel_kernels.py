@@ -43,7 +43,7 @@ RUN = 64
 KEEP, I2, U2, I4, F4 = range(5)
 
 # Bits of `calibrant.frame.DQ`, written here because a cached kernel does not see an edit in another file.
-DO_NOT_USE, SATURATED = 1, 2
+DO_NOT_USE, SATURATED, NO_DATA = 1, 2, 513
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
@@ -341,15 +341,16 @@ def _run_block(program: Any, start: Any, stop: Any, first: Any, scratch: Any, ou
 
 
 @_joined
-def _decode(raw: Any, form: Any, r: Any, out: Any) -> None:
-    """Stored numbers of one row to float32 values."""
+def _decode(raw: Any, form: Any, r: Any, first: Any, values: Any, bits: Any) -> None:
+    """Stored numbers of one row, from a column on, to float32 values, which are written as bits in part."""
     halves, words = raw
     code, swap, scale, zero = form
     if code in (I2, U2):
         flip = np.int32(0x8000) if code == I2 else np.int32(0)
-        _decode_halves(halves[r], swap, flip, np.float32(scale), np.float32(zero), out[0][r])
+        stored = halves[r, first : first + values.shape[0]]
+        _decode_halves(stored, swap, flip, np.float32(scale), np.float32(zero), values)
     elif code != KEEP:
-        _decode_words(words[r], swap, code == I4, scale, zero, out[1][r], out[0][r])
+        _decode_words(words[r, first : first + values.shape[0]], swap, code == I4, scale, zero, bits, values)
 
 
 @_door
@@ -378,5 +379,62 @@ def run(raw: Any, form: Any, program: Any, first: Any, out: Any) -> None:
     for start in range(0, rows, block):
         stop = min(start + block, rows)
         for r in range(start, stop):
-            _decode(raw, form, r, out)
+            _decode(raw, form, r, 0, out[0][r], out[1][r])
         _run_block(program, start, stop, first, scratch, out)
+
+
+@_jit
+def _levelled(level: Any, columns: Any, limit: Any, given: Any, values: Any, flags: Any) -> None:
+    """Values less their levels, and their flags: those given, saturation, and no value at all."""
+    for k in range(values.shape[0]):
+        x = values[k]
+        y = (x - level) - columns[k]
+        values[k] = y
+        saturated = np.uint32(SATURATED) if x >= limit else np.uint32(0)
+        flags[k] = given[k] | saturated | (np.uint32(0) if y == y else np.uint32(NO_DATA))
+
+
+@_jit
+def _put(values: Any, turned: Any, out: Any) -> None:
+    if turned:
+        for k in range(out.shape[0]):
+            out[k] = values[out.shape[0] - 1 - k]
+    else:
+        for k in range(out.shape[0]):
+            out[k] = values[k]
+
+
+@_door
+def take(raw: Any, form: Any, amplifiers: Any, levels: Any, given: Any, out: Any) -> None:
+    """Decode amplifiers in rows of a raw image, subtract their levels, and put them at their places.
+
+    Parameters
+    ----------
+    raw, form : tuple
+        As of `run`; rows of the whole raw image.
+    amplifiers : ndarray
+        int64, (amplifiers, 6): first column and number of columns in the raw image, row and column of the
+        result where the amplifier begins, whether its rows and columns run backwards there.
+    levels : tuple of ndarray
+        float32: (amplifiers, rows), subtracted first, (amplifiers, columns or more), and (amplifiers,): the
+        raw value that is saturated, NaN for none.
+    given : ndarray
+        uint32, flags of the raw rows, or one row of zeros that stands for all.
+    out : tuple of ndarray
+        data float32 and dq uint32, (rows, columns) of the result; dq may have no rows.
+    """
+    by_row, by_column, limits = levels
+    data, dq = out
+    rows = by_row.shape[1]
+    values, flags = np.empty(by_column.shape[1], np.float32), np.empty(by_column.shape[1], np.uint32)
+    for a in range(amplifiers.shape[0]):
+        first, cols, top, left, up, back = amplifiers[a]
+        v, f, column = values[:cols], flags[:cols], by_column[a, :cols]
+        for r in range(rows):
+            _decode(raw, form, r, first, v, v.view(np.uint32))
+            own = given[r if given.shape[0] > 1 else 0, first : first + cols]
+            _levelled(by_row[a, r], column, limits[a], own, v, f)
+            at = top + (rows - 1 - r if up else r)
+            _put(v, back, data[at, left : left + cols])
+            if dq.shape[0] > 0:
+                _put(f, back, dq[at, left : left + cols])

@@ -16,6 +16,7 @@ from calibrant.stack import pixel_kernels as kernel
 from calibrant.stack.pixel_step import Curve, Operand, PixelStep
 from calibrant.stack.source import Encoding, decode
 
+_KEPT = (kernel.KEEP, False, 1.0, 0.0)
 _STEP_PLANES = 9  # the most that one step can need
 
 
@@ -54,9 +55,12 @@ class Program:
 
     parts: tuple[tuple[NDArray[np.int64], NDArray[np.float32], tuple[NDArray[np.float32], ...]], ...]
 
-    def run(self, raw: NDArray[Any], encoding: Encoding, first: int, band: Band) -> None:
-        """Decode `raw` ((rows, cols), in `encoding`) and run the steps; `first` is its row in the planes."""
-        stored, form = raw_form(raw, encoding)
+    def run(self, raw: NDArray[Any] | None, encoding: Encoding, first: int, band: Band) -> None:
+        """Decode `raw` ((rows, cols), in `encoding`) and run the steps; `first` is its row in the planes.
+
+        None: the values are in the band already.
+        """
+        stored, form = (_NOTHING, _KEPT) if raw is None else raw_form(raw, encoding)
         spare = np.empty((1, band.data.shape[1]), np.float32)
         out = (
             band.data,
@@ -67,7 +71,7 @@ class Program:
         )
         for part in self.parts:
             kernel.run(stored, form, part, first, out)
-            form = (kernel.KEEP, False, 1.0, 0.0)
+            form = _KEPT
 
     def run_flagged(
         self,
@@ -106,6 +110,29 @@ def raw_form(
     halves = _read_only(stored.view(np.uint16) if dtype.itemsize == 2 else np.empty((0, 0), np.uint16))
     words = _read_only(stored.view(np.uint32) if dtype.itemsize == 4 else np.empty((0, 0), np.uint32))
     return (halves, words), (code, not dtype.isnative, float(encoding.scale), float(encoding.zero))
+
+
+def take(
+    rows: tuple[NDArray[Any], NDArray[np.uint32]],
+    encoding: Encoding,
+    amplifiers: NDArray[np.int64],
+    levels: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    out: tuple[NDArray[np.float32], NDArray[np.uint32] | None],
+) -> None:
+    """Decode amplifiers in raw rows, subtract their levels, and put them at their places.
+
+    Parameters
+    ----------
+    rows : tuple
+        Stored numbers, (rows, columns of the raw image), in `encoding`; uint32 flags, or one row of zeros.
+    amplifiers, levels : ndarray
+        As of `calibrant.stack.pixel_kernels.take`.
+    out : tuple
+        data float32 and dq uint32 (or None), (rows, columns) of the result.
+    """
+    stored, form = raw_form(rows[0], encoding)
+    dq = np.empty((0, out[0].shape[1]), np.uint32) if out[1] is None else out[1]
+    kernel.take(stored, form, amplifiers, levels, rows[1], (out[0], dq))
 
 
 def compile_steps(
@@ -342,3 +369,6 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+_NOTHING = _read_only(np.empty((0, 0), np.uint16)), _read_only(np.empty((0, 0), np.uint32))

@@ -65,6 +65,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Grouped(Protocol):
+    """A Source whose rows depend on rows elsewhere, so that some bands are best read one after the other."""
+
+    def together(self, rows: int) -> list[tuple[slice, ...]]:
+        """All rows in bands of at most `rows`, in groups that one worker should read."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class ArraySource:
     """An array in memory as a Source.
