@@ -242,6 +242,18 @@ def test_bands_and_threads_change_nothing(kernel, monkeypatch):
     np.testing.assert_allclose(threads, whole, atol=0.05)
 
 
+def test_a_frame_divided_by_a_flat_is_corrected_by_its_charge(kernel):
+    data = scene()
+    response = np.linspace(0.7, 1.2, data.size).reshape(data.shape).astype(np.float32)
+    wanted = brighter_fatter.apply(frame(data), kernel).data / response
+    divided = frame(data / response)
+    done = brighter_fatter.apply(divided, kernel, response=response).data
+    np.testing.assert_allclose(done, wanted, rtol=1e-5)
+    assert np.abs(brighter_fatter.apply(divided, kernel).data - wanted).max() > 30  # without it, it is wrong
+    with pytest.raises(ShapeError, match="response"):
+        brighter_fatter.apply(divided, kernel, response=response[:5])
+
+
 def test_history_tells_how_it_converged(kernel):
     done = brighter_fatter.apply(frame(), kernel)
     line = done.history[-1]

@@ -219,6 +219,7 @@ def apply(
     tolerance: float = 1e-3,
     max_iterations: int = 10,
     grow: int = 2,
+    response: NDArray[Any] | None = None,
     runner: Maps | None = None,
 ) -> Frame:
     """The frame with its charge moved back to where its light fell.
@@ -226,7 +227,7 @@ def apply(
     Parameters
     ----------
     frame : Frame
-        electron, (rows, cols), above the bias; not divided by a flat, whose charge is what moves borders.
+        electron, (rows, cols), above the bias.
     product : Product
         Of `measure`.
     form : str
@@ -238,6 +239,8 @@ def apply(
     grow : int
         Pixels so near to one without a value are flagged CHARGELOSS, as are those at the edge of the frame
         (half of the kernel's half width): their correction rests on charge that is guessed.
+    response : (rows, cols), optional
+        What the data were divided by, a flat: charge moves borders, and the data times it are charge.
     runner : Runner, optional
         Of threads: bands of rows are mapped over them.
 
@@ -253,7 +256,7 @@ def apply(
     UnitError
         If the frame is not in electrons.
     ShapeError
-        If it is no image, or smaller than the kernel.
+        If it is no image, or smaller than the kernel; or if the response does not fit it.
     SelectionError
         If the product is no kernel, or one of another detector or binning.
     OptionError
@@ -263,17 +266,22 @@ def apply(
     """
     frame.require(NAME, needs=NEEDS, forbids=FORBIDS)
     _check(frame, product, form, tolerance, max_iterations)
+    if response is not None and response.shape != frame.shape:
+        raise ShapeError("the response does not fit the frame", expected=frame.shape, got=response.shape)
     frame = frame.load()
     data = np.asarray(frame.data, np.float32)
+    read = data if response is None else data * np.asarray(response, np.float32)
     dq = np.zeros(data.shape, np.uint32) if frame.dq is None else np.array(frame.dq, np.uint32)
-    bad = ~np.isfinite(data) | ((dq & np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)) == np.uint32(DQ.DO_NOT_USE))
+    bad = ~np.isfinite(read) | ((dq & np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)) == np.uint32(DQ.DO_NOT_USE))
     options = {"form": form, "tolerance": tolerance, "max_iterations": max_iterations}
     if bad.all():
         return frame.after(Applied(NAME, product.identity, options, "no good pixel"))
-    charge = filled(data, bad)
+    charge = filled(read, bad)
     kernel = np.asarray(product.data)
     found = correct(charge, kernel, **options, runner=runner)  # type: ignore[arg-type]
     moved = np.subtract(found.light, charge, out=charge)
+    if response is not None:
+        moved = np.divide(moved, response, out=np.zeros_like(moved), where=~bad, casting="same_kind")
     dq[_guessed(bad, grow, kernel.shape[0] // 4)] |= np.uint32(DQ.CHARGELOSS)
     return frame.after(
         Applied(NAME, product.identity, options, _note(found)),
