@@ -70,7 +70,7 @@ def pairs(levels=LEVELS, seed=1, change=None, **options):
 
 
 def measure(frames, *names, lags=0, **options):
-    instrument = options.pop("instrument", camera(*names))
+    instrument = options.pop("instrument", camera("".join(names) or "AB"))
     return gain.measure(Exposures.from_frames(frames, instrument), lags=lags, **options)
 
 
@@ -351,6 +351,32 @@ def test_a_mean_that_falls_as_the_light_rises():
     assert np.flatnonzero(~product.tables["ptc"]["used"]).tolist() == [4]
 
 
+def test_three_amplifiers_say_what_light_there_was():
+    """In the order of time the light falls; one amplifier has a level of its own."""
+    gains = {"A": 1.5, "B": 0.8, "C": 1.0}
+
+    def odd(index, data):
+        if index in (4, 5):
+            data[:, :WIDE] *= 0.02
+        return data
+
+    frames = pairs(LEVELS[::-1], gains=gains, change=odd)
+    product = measure(frames, *"ABC", pair_by="sequence")
+    assert told(product, "A: 1 pair left out, whose mean does not rise with the light")
+    assert not told(product, "B: ") and not told(product, "C: 1")
+
+
+def test_levels_that_the_exposure_time_does_not_order():
+    """Two amplifiers, a lamp of two settings at each time: nothing is left out."""
+    rng = np.random.default_rng(1)
+    levels = [500.0, 2e4, 100.0, 8e3, 1e3, 4e4, 300.0, 5e3]
+    frames = [flat(k, 1 + k // 2, counts(s, rng)) for k, s in enumerate(np.repeat(levels, 2))]
+    product = measure(frames)
+    assert told(product, "does not rise with the light; no pair is left out")
+    assert product.tables["ptc"]["used"].sum() >= 14
+    assert not told(measure(frames, pair_by="sequence"), "does not rise")
+
+
 def test_fluxes_that_differ_too_much():
     def dimmed(index, data):
         return data * np.float32(0.7) if index == 5 else data
@@ -447,3 +473,9 @@ def test_no_variance_is_made_up_where_dark_or_flat_are_gone():
     assert gain.apply(before, product).variance is None
     level = flat(0, 1, counts(5e3, np.random.default_rng(1)), applied=frozenset())
     assert gain.apply(level, product).variance is None
+
+
+def test_no_gain_at_all_flags_every_pixel():
+    nothing = Product("gain", quantities=(Quantity("gain", math.nan, None, "electron/adu"),))
+    done = gain.apply(flat(0, 1, np.ones((4, 4), np.float32)), nothing)
+    assert (done.dq & DQ.NO_GAIN_VALUE).all() and np.isnan(done.data).all()

@@ -69,16 +69,17 @@ def prepared(
     return series, list(sources)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solve:
     """The task of the runner: the curve of one amplifier, or the estimate of its pairs."""
 
     model: str
     lags: int
     choice: Options
+    light: F8
 
     def __call__(self, part: Amplifier) -> Result:
-        part.select(self.choice.minimum)
+        part.select(self.choice.minimum, self.light)
         levels = part.levels
         mean = np.where(part.good, part.mean, np.nan)
         fitted = self._fit(part, mean) if levels >= LEAST or not levels else None
@@ -90,7 +91,7 @@ class Solve:
                     "the read noise is not known: taken as none, the gain is low at little light"
                 )
         result = Result(part, fitted, estimate(mean, part.variance, part.pixels, part.square))
-        part.suspect(result.gain)
+        result.judge()
         return result
 
     def _fit(self, part: Amplifier, mean: F8) -> PtcFit:

@@ -22,6 +22,8 @@ QUIET = 0.9  # of the read noise squared: known to a few per cent
 FALL = 0.02  # relative: less is the lamp's drift
 STEP = 1.1  # ratio of means from which on two pairs are two levels
 COLUMNS = ("mean", "variance", "pixels", "covariance", "counts", "noise_factor")  # of a Light
+SEVERAL = 3  # amplifiers: the middle one of them says what light there was
+WILD = 0.25  # of the pairs: if more are out of order, the order is wrong
 SWAPPED = 0.2  # of the logarithm of a ratio
 
 
@@ -86,8 +88,16 @@ class Amplifier:
                 count, start = count + 1, mean
         return count
 
-    def select(self, minimum: int) -> None:
-        """Leave out what is no part of the curve, with a note for each reason; pairs come by rising light."""
+    def select(self, minimum: int, light: F8) -> None:
+        """Leave out what is no part of the curve, with a note for each reason.
+
+        Parameters
+        ----------
+        minimum : int
+            Good pixels.
+        light : ndarray
+            (pairs,): what orders the pairs by their light, NaN where nothing does; see `light_of`.
+        """
         if not self.good.any():
             self.notes.append(f"dead: no pair has {minimum} good pixels")
             return
@@ -107,7 +117,18 @@ class Amplifier:
             error = 5.0 * np.sqrt(2.0 / np.maximum(self.pixels, 1))
             limit = self.noise**2 * (QUIET - error)
             self._leave_out(self.good & (self.variance < limit), "with a variance below the read noise")
-        self._leave_out(self.good & ~_rising(self.mean, self.good), "whose mean does not rise with the light")
+        self._see_that_it_rises(light)
+
+    def _see_that_it_rises(self, light: F8) -> None:
+        known = self.good & np.isfinite(light)
+        places = np.flatnonzero(known)
+        places = places[np.lexsort((self.mean[places], light[places]))]
+        wild = known.copy()
+        wild[places[_rising(self.mean[places])]] = False
+        if wild.sum() <= WILD * known.sum():
+            self._leave_out(wild, "whose mean does not rise with the light")
+        else:
+            self.notes.append("its mean does not rise with the light; no pair is left out for that")
 
     def _leave_out(self, which: NDArray[np.bool_], why: str) -> None:
         if which.any():
@@ -126,23 +147,37 @@ class Amplifier:
             )
 
 
-def _rising(mean: F8, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The longest series of levels none of which falls below an earlier one; so one wild level goes alone."""
-    places = np.flatnonzero(good)
-    values = mean[places]
-    length = np.ones(len(places), int)
-    before = np.full(len(places), -1)
+def _rising(values: F8) -> NDArray[np.intp]:
+    """The longest series of values none of which falls below an earlier one: one wild value goes alone."""
+    length = np.ones(len(values), int)
+    before = np.full(len(values), -1)
     for k, value in enumerate(values):
         reach = np.flatnonzero(value >= values[:k] - FALL * np.abs(values[:k]))
         if reach.size:
             before[k] = reach[np.argmax(length[reach])]
             length[k] = length[before[k]] + 1
-    kept = np.zeros(len(mean), bool)
+    kept = []
     k = int(np.argmax(length)) if len(length) else -1
     while k >= 0:
-        kept[places[k]] = True
+        kept.append(k)
         k = int(before[k])
-    return kept
+    return np.array(kept[::-1], np.intp)
+
+
+def light_of(parts: Sequence[Amplifier], pairs: Sequence[Pair], series: Exposures) -> F8:
+    """What orders the pairs by their light, (pairs,): the middle amplifier, or what the pairs share.
+
+    Exposure times of several filters order nothing, nor does the sequence: NaN.
+    """
+    if len(parts) >= SEVERAL:
+        means = np.array([part.mean for part in parts])
+        known = np.isfinite(means).any(axis=0)
+        light = np.full(len(pairs), np.nan)
+        light[known] = np.nanmedian(means[:, known], axis=0)
+        return light
+    if len({exposure.filter for exposure in series}) > 1:
+        return np.full(len(pairs), np.nan)
+    return np.array([pair.value for pair in pairs])
 
 
 def amplifiers(

@@ -73,23 +73,28 @@ class Result:
                 ("full_well", fit.full_well, fit.turnoff_sigma * fit.gain, "electron"),
                 ("chi2", fit.chi2, None, ""),
             ]
-            rows += self._ratio(fit)
+            if math.isfinite(self.noise_ratio()[0]):
+                rows.append(("noise_ratio", *self.noise_ratio(), ""))
         rows.append(("pairs", float(self.used.sum()), None, ""))
         known = ((n, v, None if s is None or not math.isfinite(s) else s, u) for n, v, s, u in rows)
         return [Quantity(*row, self.part.name) for row in known]
 
-    def _ratio(self, fit: PtcFit) -> list[tuple[str, float, float | None, str]]:
-        """Read noise of the curve over that of overscan or bias; a note beyond 5 % and its error."""
-        known = self.part.noise * fit.gain
-        if not known > 0:
-            return []
-        ratio, sigma = fit.read_noise / known, fit.read_noise_sigma / known
-        if abs(ratio - 1.0) > max(BESIDE, 3.0 * sigma):
+    def noise_ratio(self) -> tuple[float, float]:
+        """Read noise of the curve over that of bias or overscan, and its sigma; NaN if one is unknown."""
+        known = self.part.noise * self.gain
+        if self.fit is None or not known > 0:
+            return math.nan, math.nan
+        return self.fit.read_noise / known, self.fit.read_noise_sigma / known
+
+    def judge(self) -> None:
+        """Notes on read noise and gain that are not what they were said to be."""
+        ratio, sigma = self.noise_ratio()
+        if self.fit is not None and abs(ratio - 1.0) > max(BESIDE, 3.0 * sigma):
             self.part.notes.append(
-                f"read noise of the curve {fit.read_noise:.3g} e-, of overscan or bias {known:.3g} e-: "
-                "more than 5 % apart"
+                f"read noise of the curve {self.fit.read_noise:.3g} e-, of bias or overscan "
+                f"{self.part.noise * self.gain:.3g} e-: more than 5 % apart"
             )
-        return [("noise_ratio", ratio, sigma, "")]
+        self.part.suspect(self.gain)
 
 
 def tables(results: Sequence[Result], columns: Table, lags: int) -> dict[str, Table]:

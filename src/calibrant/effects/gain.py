@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calibrant.effects._amplifiers import regions
 from calibrant.effects._assembly import place_plane, places_table
 from calibrant.effects._gain_curve import Options, Solve, prepared
-from calibrant.effects._gain_levels import amplifiers, of_pairs, told
+from calibrant.effects._gain_levels import amplifiers, light_of, of_pairs, told
 from calibrant.effects._gain_lines import crossing as crossing
 from calibrant.effects._gain_lines import local_slope as local_slope
 from calibrant.effects._gain_lines import noise_against_signal as noise_against_signal
@@ -135,7 +135,8 @@ def measure(
         runner=runner, budget=budget, progress=progress,
     )  # fmt: skip
     parts = amplifiers(series, regions(series), found, given, choice.read_noise)
-    results = list(default_runner(runner).map(Solve(model, lags, choice), parts))
+    task = Solve(model, lags, choice, light_of(parts, pairs, series))
+    results = list(default_runner(runner).map(task, parts))
     parts = [one.part for one in results]
     record.options["estimator"] = "ptc" if any(one.fit is not None for one in results) else "pair"
     names = [label(exposure, index) for index, exposure in enumerate(series)]
@@ -340,7 +341,7 @@ def step(
     plane = None if even is not False else plane_of(product)
     relative = _relative(product, None if plane is None else plane.shape)
     common: dict[str, Any] = {"product": product.identity, "unit": ELECTRONS[unit], "requires_unit": unit}
-    if plane is None and not np.any(relative):
+    if plane is None and not np.any(relative) and math.isfinite(mean):
         return PixelStep(NAME, scale=mean, options={"gain": mean}, **common)
     # As a division, so that the sigma of the gain can go with it.
     divisor: NDArray[Any] = np.float32(1.0) / np.asarray(mean if plane is None else plane, np.float32)
