@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from calibrant.effects import (
+        amplifier_offsets,
         bias,
         brighter_fatter,
         charge_transfer,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         dark,
         defects,
         flat,
+        flat_structure,
         gain,
         linearity,
         overscan,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "amplifier_offsets",
     "bias",
     "brighter_fatter",
     "charge_transfer",
@@ -31,6 +34,7 @@ __all__ = [
     "dark",
     "defects",
     "flat",
+    "flat_structure",
     "gain",
     "linearity",
     "overscan",
