@@ -166,6 +166,16 @@ def test_a_measurement_is_compared_with_the_truth(truth):
     assert len(found) == 16 and [q.pull for q in found] == pytest.approx([0.5] * 16)
 
 
+def test_saturated_flats_are_told_by_their_level(truth):
+    """A list of all pixels of a sensor would be longer than its frames."""
+    files, listed = truth.tables["files"], np.bincount(truth.tables["saturated"]["file"], minlength=121)
+    flats = files["kind"] == "flat"
+    assert listed.max() < truth.planes["dq"].size / 2
+    assert (listed[flats & (files["level"] > 1.05 * CAMERA.detector["full_well"])] == 0).all()
+    near = listed[flats & (files["level"] > 77_000) & (files["level"] < 79_800)]
+    assert len(near) and (near > 0).all()
+
+
 # -- what the pixels show ---------------------------------------------------------------------------------
 
 

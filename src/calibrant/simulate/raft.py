@@ -37,6 +37,7 @@ Progress = Callable[[int, int, str], None]
 TAI_UTC = 37  # seconds since 2017
 MJD_1970 = 40587.0
 DAY = 86_400 * MICROSECOND
+HALF = 0.5  # of the pixels: a frame with more saturated ones is not in the table of them
 SKY = 0.3  # scatter of the logarithm of sky and fringes from exposure to exposure of a series
 IMGTYPE = {"bias": "BIAS", "dark": "DARK", "flat": "FLAT", "light": "OBJECT"}
 DUST, DETECTOR, SCENE, FRAME, NIGHT, EXPOSURE, FAULTS, BENCH, LAMP = range(9)
@@ -301,7 +302,10 @@ def _take(
         )
     ]
     write_raw(path, None, cards(camera, sensor, planned, visit), extensions, overwrite=overwrite)
-    record.add(visit, shot.hits, shot.saturated, light)
+    # At real size the planes of a whole series would not fit into memory, nor a list of all pixels.
+    kept = light if record.flats or not planned.scene else None
+    listed = shot.saturated if shot.saturated.mean() < HALF else np.zeros_like(shot.saturated)
+    record.add(visit, shot.hits, listed, kept)
 
 
 def _light(
