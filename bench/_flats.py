@@ -13,7 +13,7 @@ from calibrant.instrument import Amplifier, Detector, Instrument
 from calibrant.stack.source import Encoding
 
 GAIN, READ_NOISE, A00 = 1.5, 5.0, -3e-6
-SHEET = np.random.default_rng(5).standard_normal(4_000_037, np.float32)
+SHEET = np.random.default_rng(5).standard_normal(20_000_003, np.float32)
 
 
 @dataclass(frozen=True)
