@@ -146,10 +146,15 @@ class CrosstalkSource:
         return self.source.shape
 
     @cached_property
-    def _listed(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        from calibrant.stack.kernels_amplifiers import listed
+    def _factors(self) -> NDArray[np.float32]:
+        from calibrant.stack.kernels_amplifiers import factors_of
 
-        return listed(self.network.matrix)
+        return factors_of(self.network.matrix)
+
+    @cached_property
+    def _turned(self) -> list[tuple[bool, bool]]:
+        """Whether rows and columns of each amplifier run backwards in the image."""
+        return [(rows.step == -1, cols.step == -1) for rows, cols in self.network.orders]
 
     @cached_property
     def _local(self) -> threading.local:
@@ -171,7 +176,9 @@ class CrosstalkSource:
 
     def read_into(self, rows: slice, data: NDArray[np.float32], dq: NDArray[np.uint32] | None = None) -> None:
         """Fill `data` (float32, in the unit of the source) and `dq` with corrected rows."""
-        bands: dict[tuple[int, int], list[int]] = {}
+        from calibrant.stack.kernels_amplifiers import turn  # brings numba, as late as it can
+
+        bands: dict[Band, list[int]] = {}
         for target in range(len(self.network.windows)):
             low, high = self.network.read_rows(target, rows)
             if low < high:
@@ -182,8 +189,8 @@ class CrosstalkSource:
             for target, corrected in zip(targets, self._corrected(planes[low, high], targets), strict=True):
                 at = self.network.image_rows(target, low, high)
                 cols = self.network.windows[target][1]
-                order = self.network.orders[target]
-                data[at.start - rows.start : at.stop - rows.start, cols] = corrected[order]
+                to = at.start - rows.start, cols.start, at.stop - rows.start, cols.stop
+                turn(corrected, (0, 0), data, to, self._turned[target])
 
     def load(self) -> NDArray[np.float32]:
         """The whole corrected image."""
@@ -195,7 +202,7 @@ class CrosstalkSource:
         from calibrant.stack.kernels_amplifiers import subtract
 
         out = np.empty((len(targets), *planes.shape[1:]), np.float32)
-        subtract(planes, *self._listed, np.array(targets), out)
+        subtract(planes, self._factors, np.array(targets), out)
         return out
 
     def _held(self, bands: Mapping[Band, Any], rows: slice, dq: NDArray[np.uint32] | None) -> Planes:
@@ -237,13 +244,15 @@ class CrosstalkSource:
         self, own: Sequence[slice], rows: slice, held: Mapping[Band, NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """Rows of the image as planes, turned so that pixels read at the same moment are at one place."""
+        from calibrant.stack.kernels_amplifiers import turn
+
         cols = self.network.windows[0][1]
         planes = np.empty((len(own), own[0].stop - own[0].start, cols.stop - cols.start), np.float32)
         for number, (plane, at) in enumerate(zip(planes, own, strict=True)):
             first = at.start if (at.start, at.stop) in held else rows.start
             values = held.get((at.start, at.stop), held[rows.start, rows.stop])
-            window = values[at.start - first : at.stop - first, self.network.windows[number][1]]
-            plane[...] = window[self.network.orders[number]]
+            begin = at.start - first, self.network.windows[number][1].start
+            turn(values, begin, plane, (0, 0, *plane.shape), self._turned[number])
         return planes
 
     def _read(self, rows: slice, data: NDArray[np.float32], dq: NDArray[np.uint32] | None) -> None:

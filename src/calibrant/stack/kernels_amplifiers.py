@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from calibrant.errors import ShapeError
 
-TOGETHER = 4
-"""Sources that are subtracted in one sweep over a row: one at a time, the row itself would take the time."""
-
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 
 def _jit(function: _Kernel) -> _Kernel:
     """Compile as a function that only other kernels call: without its doors to Python and C."""
     compiler = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return cast("_Kernel", compiler(function))
+
+
+def _joined(function: _Kernel) -> _Kernel:
+    """The same with fused multiply-adds, which round once where two operations round twice."""
+    compiler = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, fastmath={"contract"})
     return cast("_Kernel", compiler(function))
 
 
@@ -37,45 +40,81 @@ def _without_gaps(row: Any, out: Any) -> None:
         out[k] = x if x - x == np.float32(0) else np.float32(0)
 
 
-@_jit
-def _less(a: Any, p: Any, b: Any, q: Any, c: Any, r: Any, d: Any, s: Any, out: Any) -> None:
-    for k in range(out.shape[0]):
-        out[k] -= (a * p[k] + b * q[k]) + (c * r[k] + d * s[k])
+@_joined
+def _less(f: Any, g: Any, p: Any, q: Any, r: Any, s: Any, one: Any, other: Any) -> None:
+    """Four sources from two targets: each value is loaded once for eight products."""
+    a, b, c, d = f
+    e, h, i, j = g
+    for k in range(one.shape[0]):
+        w, x, y, z = p[k], q[k], r[k], s[k]
+        one[k] -= (a * w + b * x) + (c * y + d * z)
+        other[k] -= (e * w + h * x) + (i * y + j * z)
 
 
 @_door
-def subtract(planes: Any, sources: Any, factors: Any, targets: Any, out: Any) -> None:
-    """``out[i] = planes[t] - sum(factors[t, j] * planes[sources[t, j]])``, t = targets[i].
+def subtract(planes: Any, factors: Any, targets: Any, out: Any) -> None:
+    """``out[i] = planes[t] - sum(factors[t, s] * planes[s])``, t = targets[i].
 
     Parameters
     ----------
     planes : ndarray
         float32, (amplifiers, rows, columns), C-contiguous.
-    sources, factors : ndarray
-        int64 and float32, (amplifiers, a multiple of `TOGETHER`); see `listed`.
+    factors : ndarray
+        float32, (amplifiers, amplifiers), [target][source], all finite.
     targets : ndarray
         int64: the amplifiers that are wanted.
     out : ndarray
         float32, (len(targets), rows, columns), C-contiguous.
     """
     amplifiers, rows, cols = planes.shape
-    known = np.empty((amplifiers, cols), np.float32)
+    whole = -(-amplifiers // 4) * 4
+    known = np.zeros((whole, cols), np.float32)
+    matrix = np.zeros((amplifiers, whole), np.float32)
+    matrix[:, :amplifiers] = factors
+    spare = np.empty(cols, np.float32)
     for r in range(rows):
         for s in range(amplifiers):
             _without_gaps(planes[s, r], known[s])
-        for i in range(targets.shape[0]):
-            t = targets[i]
-            out[i, r, :] = planes[t, r]
-            for j in range(0, factors.shape[1], TOGETHER):
-                f, n = factors[t], sources[t]
-                _less(
-                    f[j], known[n[j]], f[j + 1], known[n[j + 1]],
-                    f[j + 2], known[n[j + 2]], f[j + 3], known[n[j + 3]], out[i, r],
-                )  # fmt: skip
+        for i in range(0, targets.shape[0], 2):
+            one, other = out[i, r], spare if i + 1 == targets.shape[0] else out[i + 1, r]
+            t, u = targets[i], targets[min(i + 1, targets.shape[0] - 1)]
+            one[:] = planes[t, r]
+            other[:] = planes[u, r]
+            for s in range(0, whole, 4):
+                f = matrix[t, s], matrix[t, s + 1], matrix[t, s + 2], matrix[t, s + 3]
+                g = matrix[u, s], matrix[u, s + 1], matrix[u, s + 2], matrix[u, s + 3]
+                _less(f, g, known[s], known[s + 1], known[s + 2], known[s + 3], one, other)
 
 
-def listed(matrix: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """For each target the sources that reach it, and their coefficients; without those that are 0 or NaN.
+@_door
+def turn(values: Any, begin: Any, out: Any, to: Any, turned: Any) -> None:
+    """Copy a part of an image to a part of another one, its rows or columns backwards if asked.
+
+    Parameters
+    ----------
+    values, out : ndarray
+        float32, (rows, columns), C-contiguous.
+    begin, to : tuple of int
+        Row and column where the parts begin; the row after the last and the column after the last, of `to`.
+    turned : tuple of bool
+        Whether rows and columns run backwards.
+    """
+    top, left, bottom, right = to
+    last = np.uint64(right - left - 1)  # a signed index could be negative, and would not be vector code
+    for r in range(bottom - top):
+        from_row = begin[0] + (bottom - top - 1 - r if turned[0] else r)
+        line = values[from_row, begin[1] : begin[1] + right - left]
+        part = out[top + r, left:right]
+        if turned[1]:
+            for k in range(np.uint64(part.shape[0])):
+                part[k] = line[last - k]
+        else:
+            for k in range(part.shape[0]):
+                part[k] = line[k]
+
+
+def factors_of(matrix: NDArray[Any]) -> NDArray[np.float32]:
+    """The coefficients as `subtract` takes them, [target][source]; 0 where they are not known.
 
     Parameters
     ----------
@@ -90,14 +129,7 @@ def listed(matrix: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float32]
     values = np.asarray(matrix, np.float32)
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
         raise ShapeError("crosstalk is a square matrix", expected="amplifiers x amplifiers", got=values.shape)
-    found = [np.flatnonzero(np.isfinite(column) & (column != 0)) for column in values.T]
-    most = -(-max(map(len, found), default=0) // TOGETHER) * TOGETHER
-    sources = np.zeros((len(found), most), np.int64)
-    factors = np.zeros((len(found), most), np.float32)
-    for target, own in enumerate(found):
-        sources[target, : len(own)] = own
-        factors[target, : len(own)] = values[own, target]
-    return sources, factors
+    return np.ascontiguousarray(np.nan_to_num(values, posinf=0.0, neginf=0.0).T)
 
 
 def crosstalk(planes: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]:
@@ -123,7 +155,7 @@ def crosstalk(planes: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]
         If the matrix is not of as many amplifiers.
     """
     values = np.ascontiguousarray(planes, np.float32)
-    sources, factors = listed(matrix)
+    factors = factors_of(matrix)
     if values.ndim != 3 or len(values) != len(factors):
         raise ShapeError(
             "the crosstalk matrix is of other amplifiers",
@@ -131,5 +163,5 @@ def crosstalk(planes: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]
             got=values.shape,
         )
     out = np.empty_like(values)
-    subtract(values, sources, factors, np.arange(len(values)), out)
+    subtract(values, factors, np.arange(len(values)), out)
     return out

@@ -397,8 +397,9 @@ def _levelled(level: Any, columns: Any, limit: Any, given: Any, values: Any, fla
 @_jit
 def _put(values: Any, turned: Any, out: Any) -> None:
     if turned:
-        for k in range(out.shape[0]):
-            out[k] = values[out.shape[0] - 1 - k]
+        last = np.uint64(out.shape[0] - 1)  # a signed index could be negative, and would not be vector code
+        for k in range(np.uint64(out.shape[0])):
+            out[k] = values[last - k]
     else:
         for k in range(out.shape[0]):
             out[k] = values[k]
