@@ -6,14 +6,26 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from calibrant.product import Product
-from calibrant.report.plots import amplifiers, photon_transfer
+from calibrant.report.plots import (
+    amplifiers,
+    borders,
+    charge,
+    deviations,
+    linearity,
+    photon_transfer,
+    structures,
+)
+from calibrant.report.plots.panels import masters
 from calibrant.report.plots.sheets import has
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Maker = Callable[[], "Figure"]
+Makers = Iterator[tuple[str, Maker]]
 
 
 def figures(product: Product) -> dict[str, Maker]:
@@ -28,22 +40,93 @@ def figures(product: Product) -> dict[str, Maker]:
     return {} if makers is None else dict(makers(product))
 
 
-def _gain(product: Product) -> Iterator[tuple[str, Maker]]:
+def _gain(product: Product) -> Makers:
     if has(product, "ptc", "variance"):
         yield "curve", partial(photon_transfer.noise_curve, product)
         yield "variance", partial(photon_transfer.variance_curve, product)
-    if has(product, "a_matrix", "a"):
-        yield "matrix", partial(photon_transfer.matrix, product)
+    yield from _matrix(product)
     yield from _amplifiers(product)
 
 
-def _amplifiers(product: Product) -> Iterator[tuple[str, Maker]]:
+def _matrix(product: Product) -> Makers:
+    if has(product, "a_matrix", "a"):
+        yield "matrix", partial(photon_transfer.a_matrix, product)
+
+
+def _linearity(product: Product) -> Makers:
+    if has(product, "linearity", "residual_before"):
+        yield "residuals", partial(linearity.linearity_residuals, product)
+    if has(product, "curve", "correction"):
+        yield "correction", partial(linearity.linearity_curves, product)
+    yield from _amplifiers(product)
+
+
+def _crosstalk(product: Product) -> Makers:
+    if has(product, "crosstalk", "coefficient"):
+        yield "matrix", partial(charge.crosstalk_matrix, product)
+    yield from _amplifiers(product)
+
+
+def _transfer(product: Product) -> Makers:
+    if has(product, "trail", "deferred"):
+        yield "trails", partial(charge.transfer_trails, product)
+    yield from _amplifiers(product)
+
+
+def _brighter_fatter(product: Product) -> Makers:
+    if _filled(product):
+        yield "kernel", partial(charge.kernel_map, product)
+    yield from _matrix(product)
+    yield from _amplifiers(product)
+
+
+def _borders(product: Product) -> Makers:
+    if "amplifiers" in product.tables and has(product, "interfaces", "step"):
+        yield "borders", partial(borders.amplifier_borders, product)
+    yield from _amplifiers(product)
+
+
+def _structures(product: Product) -> Makers:
+    if has(product, "structures", "significance"):
+        yield "inventory", partial(structures.structure_matrix, product)
+    if has(product, "profiles", "level"):
+        yield "profiles", partial(structures.structure_profiles, product)
+
+
+def _deviations(product: Product) -> Makers:
+    if _filled(product):
+        yield "map", partial(deviations.deviation_map, product)
+
+
+def _flags(product: Product) -> Makers:
+    if "dq" in product.planes:
+        yield "flags", partial(masters, product)
+
+
+def _amplifiers(product: Product) -> Makers:
     """Bars where there are amplifiers to compare; how well they are known on a page of its own."""
     if len(amplifiers.places(product)) > 1:
         for word, checks in (("amplifiers", False), ("checks", True)):
             names = amplifiers.drawn_names(product, checks=checks)
             if names:
-                yield word, partial(amplifiers.bars, product, names)
+                yield word, partial(amplifiers.amplifier_bars, product, names)
 
 
-KINDS: dict[str, Callable[[Product], Iterator[tuple[str, Maker]]]] = {"gain": _gain}
+def _filled(product: Product) -> bool:
+    """Whether the main plane has a number."""
+    return "data" in product.planes and bool(np.isfinite(product.data).any())
+
+
+KINDS: dict[str, Callable[[Product], Makers]] = {
+    "amplifier_offsets": _borders,
+    "brighter_fatter": _brighter_fatter,
+    "charge_transfer": _transfer,
+    "crosstalk": _crosstalk,
+    "defects": _flags,
+    "flat_structure": _structures,
+    "fringe": _deviations,
+    "gain": _gain,
+    "illumination": _deviations,
+    "linearity": _linearity,
+    "sky_flat": _deviations,
+}

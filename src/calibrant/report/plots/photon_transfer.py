@@ -18,13 +18,8 @@ from calibrant.report.plots.canvas import (
     FAINT,
     INK,
     SMALL,
-    TEXT,
     Box,
     dress,
-    heading,
-    heading_height,
-    page,
-    wrapped,
 )
 from calibrant.report.plots.grids import EITHER, about_zero, bar, cells, plain, square
 from calibrant.report.plots.pixels import label
@@ -37,6 +32,7 @@ from calibrant.report.plots.sheets import (
     Style,
     absent,
     drawable,
+    headed,
     hide_numbers,
     points,
     residual_lines,
@@ -180,7 +176,7 @@ def _residuals(axes: Axes, found: Mapping[str, Columns], looks: Mapping[str, Sty
     residual_lines(axes, most)
 
 
-def matrix(product: Product) -> Figure:
+def a_matrix(product: Product) -> Figure:
     """The matrix a, median of the amplifiers, as a map and against the distance of the pixels.
 
     Parameters
@@ -196,24 +192,16 @@ def matrix(product: Product) -> Figure:
     """
     a, sigma, count = _middle(product)
     size, unit = scaled(a, "1/electron")
-    title = titled(product, "a matrix")
-    facts = wrapped(
-        (
-            f"median of {count} amplifiers" if count > 1 else "",
-            f"numbers: {SURE:g} sigma or more",
-            "a < 0 at lag 0: charge pushes charge away",
-        )[0 if count > 1 else 1 :],
-        2 * SIDE,
-        TEXT,
+    facts = (
+        f"median of {count} amplifiers" if count > 1 else "",
+        f"numbers: {SURE:g} sigma or more",
+        "a < 0 at lag 0: charge pushes charge away",
     )
-    above = heading_height(title, facts) + 0.12
-    wide = LEFT + SIDE + 1.9 + SIDE + 0.25
-    figure = page(wide, BELOW + SIDE + above)
+    figure = headed(titled(product, "a matrix"), facts, LEFT + SIDE + 1.9 + SIDE + 0.25, BELOW + SIDE)
     noise = SURE * float(np.nanmedian(sigma)) / size if np.isfinite(sigma).any() else 0.0
     _map(figure, a / size, sigma / size, noise, unit)
     falling = figure.add_axes(Box(LEFT + SIDE + 1.9, BELOW, SIDE, SIDE).on(figure))
     _falling(falling, a / size, sigma / size, noise, unit)
-    heading(figure, Box(0.15, 0.0, wide - 0.3, BELOW + SIDE + above - 0.08), title, facts)
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -169,7 +169,20 @@ def typical_facts(product: Product, *names: str) -> tuple[str, ...]:
 def titled(product: Product, what: str) -> str:
     """``Gain of 43 frames, detector 0: what``."""
     detector = str(product.keys.get("detector", ""))
-    return f"{product_title(product)}{f', detector {detector}' if detector else ''}: {what}"
+    whose = f"{product_title(replace(product, planes={}))}{f', detector {detector}' if detector else ''}"
+    return f"{whose}: {what}"
+
+
+def headed(title: str, facts: Sequence[str], wide: float, tall: float, key: float = 0.0) -> Figure:
+    """An empty page with a title and facts above `tall` inches of room, and `key` inches between.
+
+    Empty facts are left out.
+    """
+    lines = wrapped(tuple(fact for fact in facts if fact), wide - 0.3, TEXT)
+    above = heading_height(title, lines) + 0.12 + key
+    figure = page(wide, tall + above)
+    heading(figure, Box(0.15, 0.0, wide - 0.3, tall + above - 0.08), title, lines)
+    return figure
 
 
 def sheet(
@@ -197,15 +210,12 @@ def sheet(
     columns = -(-len(key) // int(tall / KEY_LINE))
     longest = max((text_width(str(entry.get_label()), SMALL) for entry in key), default=0.0)
     wide = LEFT + WIDE + RIGHT + columns * (longest + KEY_HANDLE)
-    lines = wrapped(tuple(fact for fact in facts if fact), wide - 0.3, TEXT)
-    above = heading_height(title, lines) + 0.12
-    figure = page(wide, BELOW + tall + above)
+    figure = headed(title, facts, wide, BELOW + tall)
     axes: list[Axes] = []
     for index in range(len(heights)):
         bottom = BELOW + sum(heights[index + 1 :]) + GAP * (len(heights) - 1 - index)
         box = Box(LEFT, bottom, WIDE, heights[index])
         axes.append(figure.add_axes(box.on(figure), sharex=axes[0] if axes else None))
-    heading(figure, Box(0.15, 0.0, wide - 0.3, BELOW + tall + above - 0.08), title, lines)
     if key:
         _key(figure, key, columns, BELOW + tall)
     return figure, axes
