@@ -375,9 +375,9 @@ def _applied(
     *,
     lazy: bool = False,
 ) -> Frame:
-    frame = frame.load()
     _checked(assembly, frame.name, serial, parallel)
-    raw = ArraySource(np.asarray(frame.data), None if frame.dq is None else np.asarray(frame.dq), frame.name)
+    flags = None if frame.dq is None else np.asarray(_loaded(frame.dq), np.uint32)
+    raw = ArraySource(_loaded(frame.data), flags, frame.name)  # counts stay the integers that they are
     source = OverscanSource(raw, assembly, serial, parallel)
     data: Plane = source
     dq = None
@@ -385,14 +385,18 @@ def _applied(
         data, dq = np.empty(assembly.shape, np.float32), np.empty(assembly.shape, np.uint32)
         source.read_into(slice(0, assembly.shape[0]), data, dq)
     planes = {
-        name: None if plane is None else assembly.assemble(np.asarray(plane))
+        name: None if plane is None else assembly.assemble(np.asarray(_loaded(plane), np.float32))
         for name, plane in (("variance", frame.variance), ("systematic", frame.systematic))
     }
-    extra = {name: assembly.assemble(np.asarray(plane)) for name, plane in frame.extra.items()}
+    extra = {name: assembly.assemble(_loaded(plane)) for name, plane in frame.extra.items()}
     models = {"serial": _table(serial), "parallel": _table(parallel)}
     done = Applied(NAME, product, models, _note(source.levels))
     header = None if frame.header is None else _trimmed(frame.header, assembly)
     return frame.after(done, data=data, dq=dq, extra=extra, header=header, **planes)
+
+
+def _loaded(plane: Plane) -> NDArray[Any]:
+    return plane if isinstance(plane, np.ndarray) else plane.load()
 
 
 def _trimmed(cards: str, assembly: Assembly) -> str:

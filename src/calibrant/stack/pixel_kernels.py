@@ -215,22 +215,24 @@ def _flag_outside(low: Any, high: Any, limit: Any, bits: Any, data: Any, dq: Any
 
 
 @_jit
-def _add_curve(start: Any, inverse: Any, table: Any, scratch: Any, data: Any) -> None:
+def _add_curve(start: Any, inverse: Any, table: Any, part: Any, place: Any, data: Any) -> None:
     last = np.float32(table.shape[0] - 2)  # the end value stands twice
     # Two loops, since the second, which looks values up, cannot become vector code.
     for k in range(data.shape[0]):
         u = (data[k] - start) * inverse
         u = u if u > np.float32(0) else np.float32(0)  # NaN too: a place must be a number
-        scratch[k] = u if u < last else last
+        u = u if u < last else last
+        i = np.int32(u)
+        place[k] = np.uint32(i)
+        part[k] = u - np.float32(i)
     for k in range(data.shape[0]):
-        u = scratch[k]
-        i = np.uint32(np.int32(u))
+        i = place[k]
         v = table[i]
-        data[k] += v + (u - np.float32(np.int32(u))) * (table[i + np.uint32(1)] - v)
+        data[k] += v + part[k] * (table[i + np.uint32(1)] - v)
 
 
 @_jit
-def _curve(index: Any, curves: Any, width: Any, bits: Any, scratch: Any, data: Any, dq: Any) -> None:
+def _curve(index: Any, curves: Any, width: Any, bits: Any, spare: Any, data: Any, dq: Any) -> None:
     """Add each amplifier's table at the values, linear in between, the end values outside."""
     amplifier = index.view(np.uint8)[: data.shape[0]]
     begin = 0
@@ -238,7 +240,7 @@ def _curve(index: Any, curves: Any, width: Any, bits: Any, scratch: Any, data: A
         end = _run_end(amplifier, begin)
         own = curves[int(amplifier[begin]) * width : (int(amplifier[begin]) + 1) * width]
         _flag_outside(own[2], own[3], own[4], bits, data[begin:end], dq[begin:end])
-        _add_curve(own[0], own[1], own[CURVE_HEAD:], scratch, data[begin:end])
+        _add_curve(own[0], own[1], own[CURVE_HEAD:], spare[0], spare[1].view(np.uint32), data[begin:end])
         begin = end
 
 
@@ -289,8 +291,8 @@ def _operate(
     elif code == ADD:
         _add(plane, c, data)
     elif code == NOISE:
-        _noise(data, plane, c, spare)
-        _add(spare, np.float32(1), variance)
+        _noise(data, plane, c, spare[0])
+        _add(spare[0], np.float32(1), variance)
     elif code == FIRST_NOISE:
         _noise(data, plane, c, variance)
     elif code == DIVIDE:
@@ -337,7 +339,7 @@ def _run_block(program: Any, start: Any, stop: Any, first: Any, scratch: Any, ou
             s = systematic[r if systematic.shape[0] > 1 else 0]
             a = _operand(plane, first + r, scratch[0])
             b = _operand(second, first + r, scratch[1])
-            _operate(code, a, b, c, bits, scratch[2], data[r], v, s, dq[r])
+            _operate(code, a, b, c, bits, scratch[2:], data[r], v, s, dq[r])
 
 
 @_joined
@@ -375,7 +377,7 @@ def run(raw: Any, form: Any, program: Any, first: Any, out: Any) -> None:
     """
     rows, cols = out[0].shape
     block = max(1, BLOCK // max(1, cols))
-    scratch = np.empty((3, cols), np.float32)
+    scratch = np.empty((4, cols), np.float32)
     for start in range(0, rows, block):
         stop = min(start + block, rows)
         for r in range(start, stop):

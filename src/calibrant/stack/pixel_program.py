@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from calibrant.errors import OptionError
 from calibrant.frame import DQ, NO_DATA
 from calibrant.stack import pixel_kernels as kernel
-from calibrant.stack.pixel_step import Curve, Operand, PixelStep
+from calibrant.stack.pixel_step import PLANE_NAMES, Curve, Operand, PixelStep
 from calibrant.stack.source import Encoding, decode
 
 _KEPT = (kernel.KEEP, False, 1.0, 0.0)
-_STEP_PLANES = 9  # the most that one step can need
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +242,7 @@ class _Builder:
             self.add(kernel.CHECK, c=math.nan, bits=NO_DATA)
 
     def step(self, step: PixelStep) -> None:
-        if len(self.planes) + _STEP_PLANES > kernel.PLANES:
+        if len(self.planes) + _planes_of(step) > kernel.PLANES:
             self._end_part()
         if step.saturation is not None and not self.checked:
             self.divisions = []
@@ -334,6 +333,12 @@ class _Builder:
             self._hold(None, np.float32)
         self._end_part()
         return Program(tuple(self.parts))
+
+
+def _planes_of(step: PixelStep) -> int:
+    """The most planes that a step needs: its own, two of a curve, and two rows of zeros."""
+    own = sum(getattr(step, name) is not None for name in PLANE_NAMES)
+    return 2 + own + (0 if step.curve is None else 2)
 
 
 def _plane(value: Any, shape: tuple[int, int], dtype: type[np.generic]) -> NDArray[np.float32]:
