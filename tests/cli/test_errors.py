@@ -279,7 +279,7 @@ def test_options_without_meaning(calibrant, four, tmp_path, words, sentence):
         (("reduce", "{raw}", "-o", "{out}", "--set", "foo"), "a change of the recipe is name=value"),
         (("reduce", "{raw}", "-o", "{out}", "--set", "steps_options.gian.x=1"), "did you mean 'gain'?"),
         (("reduce", "{raw}", "-o", "{out}", "--set", "measure.dark.methd=mean"), "did you mean 'method'?"),
-        (("reduce", "{raw}", "-o", "{out}", "--set", "steps_options.bias.x=1"), "option 'x'; it has none"),
+        (("reduce", "{raw}", "-o", "{out}", "--set", "steps_options.bias.x=1"), "option 'x'; it takes none"),
         (("reduce", "{raw}", "-o", "{out}", "--set", "measure.bias.method=medain"), "medain"),
         (("reduce", "{raw}", "-o", "{out}", "--budget", "lots"), "a memory budget is a size"),
         (("reduce", "{out}", "-o", "{out}"), "there is no such file or folder"),

@@ -249,11 +249,19 @@ def test_an_amplifier_whose_mean_falls():
 def test_too_few_levels():
     product = measured(times=TIMES[::10])
     assert np.isfinite(product.quantity("c2", "A").value)
-    few = linearity.measure(series(times=TIMES[[0, 20, 39]]), model="polynomial")
-    assert np.isnan(few.quantity("c2", "A").value)
-    assert any("3 usable levels of light, the polynomial needs 5" in n for n in few.provenance.notes)
+    with pytest.raises(SelectionError, match="3 usable levels of light, the polynomial needs 5"):
+        linearity.measure(series(times=TIMES[[0, 20, 39]]), model="polynomial")
     with pytest.raises(SelectionError, match="at least three levels"):
         measured(times=np.ones(5))
+
+
+def test_levels_that_lie_close_tell_no_curve():
+    """A lamp that scatters makes no series of levels of one exposure time."""
+    times = 5.0 * (1 + 1e-3 * np.arange(8))
+    with pytest.raises(SelectionError, match="1 usable level of light"):
+        measured(times=times)
+    with pytest.raises(SelectionError, match=r"span a factor 1\.5, where 3 is needed"):
+        measured(times=np.linspace(4.0, 6.0, 8))
 
 
 def test_saturated_pixels_do_not_make_a_mean():

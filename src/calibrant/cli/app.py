@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from calibrant.cli import combine, instrument, listing, pixel, reduce, registry, show, simulate
+from calibrant.cli import combine, instrument, listing, measure, pixel, reduce, registry, show, simulate
 from calibrant.cli.common import command
 
 app = typer.Typer(
@@ -41,6 +41,13 @@ command(app, "reduce")(reduce.reduce)
 command(app, "combine")(combine.combine)
 command(app, "debug-pixel")(pixel.debug_pixel)
 command(app, "show")(show.show)
+
+measurements = typer.Typer(
+    no_args_is_help=True, help="Measure a detector: gain, linearity, crosstalk and more."
+)
+for name in measure.NAMES:
+    command(measurements, name)(measure.verb(name))
+app.add_typer(measurements, name="measure")
 
 simulations = typer.Typer(no_args_is_help=True, help="Simulate raw frames whose truth is known.")
 command(simulations, "ccd-night")(simulate.ccd_night)

@@ -70,7 +70,9 @@ def of_camera(name: str) -> Callable[..., None]:
         facts = {"out": str(out), "files": files, "truth": [str(path) for path in taken.truth]}
         terminal.result(facts, lambda: typer.echo(f"{files} files written to {out}"))
 
-    verb.__doc__ = f"Frames of the camera {name}: calibrations and what its file plans; the truth beside them."
+    verb.__doc__ = (
+        f"Frames of the camera {name}: calibrations and what its file plans; the truth beside them."
+    )
     return verb
 
 

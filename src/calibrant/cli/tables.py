@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -79,3 +80,21 @@ def text(value: object) -> str:
     if isinstance(value, (set, frozenset)):
         return ", ".join(sorted(map(text, value)))
     return str(value)
+
+
+def with_sigma(value: float | None, sigma: float | None) -> str | float | None:
+    """``1.3612 +- 0.0024``: the uncertainty with two digits, the value to the same place.
+
+    Without an uncertainty the value itself, for `text` to write.
+    """
+    if value is None or sigma is None or not (math.isfinite(value) and math.isfinite(sigma)):
+        return value
+    if sigma <= 0:
+        return f"{value:.6g} +- 0"
+    last = math.floor(math.log10(sigma)) - 1
+    if last >= -6 and abs(value) < 1e6:
+        places = max(0, -last)
+        return f"{value:.{places}f} +- {sigma:.{places}f}"
+    power = math.floor(math.log10(max(abs(value), sigma)))
+    places = max(0, power - last)
+    return f"({value / 10**power:.{places}f} +- {sigma / 10**power:.{places}f})e{power}"

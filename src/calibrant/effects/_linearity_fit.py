@@ -19,6 +19,9 @@ Model = Literal["quadratic", "polynomial", "spline"]
 BIWEIGHT = 4.685  # sigma: Tukey's limit, which keeps 95 % of the precision for normal errors
 ROUNDS = 20
 FEW = 3  # points of a line
+SAME = 0.01  # relative: light that differs less is one level, however well a photodiode tells it
+REACH = 3.0  # of the light: within less, a bent curve and a straight one with another slope are alike
+FALL = 0.02  # relative: a fall that no lamp or shutter makes of one level
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,8 @@ def respond(light: Array, mean: Array, sigma: Array, choice: Choice) -> Response
     top = float(mean[used].max())
     base, terms = functions(choice, mean[used], top)
     needed = terms + 2 + choice.offset
-    levels = len(np.unique(light[used]))
-    if levels < needed:
-        words = f"{levels} usable levels of light, the {choice.model} needs {needed}"
+    words = _too_little(light[used], needed, choice)
+    if words:
         return replace(_nothing(len(mean), words), turnoff=turnoff, turnoff_sigma=turnoff_sigma)
     theta, covariance, kept = _solve(light, mean, sigma, used, base, choice.offset)
     first = 2 if choice.offset else 1
@@ -172,6 +174,17 @@ def respond(light: Array, mean: Array, sigma: Array, choice: Choice) -> Response
         correction=correction,
         notes=notes,
     )
+
+
+def _too_little(light: Array, needed: int, choice: Choice) -> str:
+    """Why levels of light cannot tell a curve from a line; empty if they can."""
+    order = np.sort(light)
+    levels = 1 + int(np.count_nonzero(np.diff(order) > SAME * order[1:]))
+    if levels < needed:
+        return f"{levels} usable level{'s' if levels > 1 else ''} of light, the {choice.model} needs {needed}"
+    if order[-1] < REACH * order[0]:
+        return f"its levels of light span a factor {order[-1] / order[0]:.3g}, where {REACH:g} is needed"
+    return ""
 
 
 def straight(light: Array, mean: Array, sigma: Array, low: NDArray[np.bool_]) -> tuple[float, float]:
@@ -277,7 +290,7 @@ def _falls(light: Array, mean: Array, sigma: Array, used: NDArray[np.bool_]) -> 
     """A sentence if more light makes less signal."""
     order = np.argsort(light[used], kind="stable")
     x, u, s = light[used][order], mean[used][order], sigma[used][order]
-    fell = np.flatnonzero((np.diff(u) < -5.0 * np.hypot(s[1:], s[:-1]) - 1e-3 * u[:-1]) & (np.diff(x) > 0))
+    fell = np.flatnonzero((np.diff(u) < -5.0 * np.hypot(s[1:], s[:-1]) - FALL * u[:-1]) & (np.diff(x) > 0))
     if not fell.size:
         return ()
     first = int(fell[0])

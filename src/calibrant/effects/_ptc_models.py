@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.fft import irfft2, rfft2
 
 F8 = NDArray[np.float64]
 SERIES = 1e-5  # |x| below which three terms of (e^x - 1)/x are exact in float64
@@ -164,7 +165,7 @@ def _orders(a: F8, ab: F8) -> tuple[F8, F8]:
     """What stands at mean^3 and mean^4 in `full`, (n, n) each, without the gain."""
     n = len(a)
     square = convolve(a, a)
-    third = 1 / 3 * _applied(convolution(square, n), a) + 5 / 6 * _applied(convolution(a, n), ab)
+    third = 1 / 3 * convolve(square, np.pad(a, (0, n - 1)))[:n, :n] + 5 / 6 * convolve(a, ab)[:n, :n]
     return 2 / 3 * (square[:n, :n] + ab), third
 
 
@@ -182,7 +183,20 @@ def convolve(one: F8, other: F8) -> F8:
         (2 n - 1, 2 n - 1): all lags that are not zero.
     """
     n = len(one)
-    return _applied(convolution(one, 2 * n - 1), np.pad(other, (0, n - 1)))
+    # Even functions are their cosine transforms: a product there is the convolution.
+    size = 2 * (2 * n - 1)
+    product = _spectrum(one, size) * _spectrum(other, size)
+    return np.asarray(irfft2(product, (size, size))[: 2 * n - 1, : 2 * n - 1])
+
+
+def _spectrum(values: F8, size: int) -> NDArray[np.complex128]:
+    """Transform of an even function, whose negative lags are laid at the far end."""
+    n = len(values)
+    even = np.zeros((size, size))
+    even[:n, :n] = values
+    even[size - n + 1 :, :n] = values[:0:-1]
+    even[:, size - n + 1 :] = even[:, n - 1 : 0 : -1]
+    return np.asarray(rfft2(even))
 
 
 def convolution(kernel: F8, n: int) -> F8:
@@ -197,16 +211,10 @@ def convolution(kernel: F8, n: int) -> F8:
     """
     padded = np.pad(kernel, (0, max(0, 2 * n - 1 - len(kernel))))
     lag = np.arange(n)
-    # An even function has each lag but zero twice: both signs of the inner lag are summed.
-    signs = (np.abs(lag[:, np.newaxis] - lag), lag[:, np.newaxis] + lag)
+    # An even function has each lag but zero twice: both signs of the inner lag are summed, axis by axis.
+    apart, together = np.abs(lag[:, np.newaxis] - lag), lag[:, np.newaxis] + lag
     once = np.where(lag == 0, 0.5, 1.0)
-    total = np.zeros((n, n, n, n))
-    for rows in signs:
-        for cols in signs:
-            total += padded[rows[:, np.newaxis, :, np.newaxis], cols[np.newaxis, :, np.newaxis, :]]
-    return (total * np.multiply.outer(once, once)).reshape(n * n, n * n)
-
-
-def _applied(matrix: F8, values: F8) -> F8:
-    product: F8 = (matrix @ values.reshape(-1)).reshape(values.shape)
-    return product
+    rows = padded[apart] + padded[together]  # (n, n, m): outer lag, inner lag, column
+    total = rows[:, :, apart] + rows[:, :, together]  # (n, n, n, n): rows, then columns
+    matrix: F8 = total.transpose(0, 2, 1, 3) * np.multiply.outer(once, once)
+    return matrix.reshape(n * n, n * n)

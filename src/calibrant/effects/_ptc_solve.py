@@ -14,7 +14,7 @@ Model = Callable[[F8], tuple[F8, F8]]  # parameters -> values (m,), derivatives 
 Sigma = Callable[[F8], F8]  # values of the model -> their standard errors (m,)
 
 STEPS = 60
-SETTLED = 1e-5  # sigmas: a step that is shorter ends the iteration
+SETTLED = 1e-4  # sigmas: a step that is shorter ends the iteration
 
 
 class Solution(NamedTuple):

@@ -140,7 +140,7 @@ def measure(
     Raises
     ------
     SelectionError
-        No flats, mixed ones, or fewer than three levels of light.
+        No flats, mixed ones, or levels of light that tell no amplifier's curve.
     HeaderError
         If a frame does not say its light.
     HistoryError
@@ -167,6 +167,12 @@ def measure(
         offset=fact == "exptime" if wanted.offset is None else wanted.offset,
     )
     found = [respond(light, mean[:, k], sigma[:, k], choice) for k in range(len(places))]
+    if not any(response.found for response in found):
+        raise SelectionError(
+            "the flats do not tell how linear any amplifier is",
+            got=f"{places[0].name}: {found[0].notes[0]}".removeprefix(": "),
+            do="take flats of more levels, from little light to near saturation",
+        )
     for place, response in zip(places, found, strict=True):
         record.notes += [
             f"amplifier {place.name}: {note}".replace("amplifier :", "") for note in response.notes

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 
-from calibrant.errors import WriteError
+from calibrant.errors import SelectionError, WriteError
+from calibrant.exposures import Exposures
 from calibrant.frame import Exposure
+from calibrant.instrument import Instrument
 from calibrant.pipeline.ledger import NAME as LEDGER
-from calibrant.pipeline.workshop import FOLDER
 
+Progress = Callable[[int, int, str], None]
 CALIBRATED = "calibrated"
 HASHES = ".hashes.json"
 
@@ -61,9 +63,9 @@ def _stem(path: Path) -> str:
     return name.rpartition(".")[0] or name
 
 
-def make_folders(out: Path) -> list[Path]:
-    """Make the folders of the results; returns those that were not there, outer ones first."""
-    wanted = [*reversed(out.parents), out, out / FOLDER, out / CALIBRATED]
+def make_folders(out: Path, *inner: str) -> list[Path]:
+    """Make the folders of the results, `inner` in `out`; returns those that were not there, outer first."""
+    wanted = [*reversed(out.parents), out, *(out / name for name in inner)]
     new = [path for path in wanted if not path.exists()]
     try:
         for path in new:
@@ -80,10 +82,59 @@ def remove_empty(out: Path, made: list[Path]) -> None:
     """Take back the folders that a run made and left empty, but for our notes on the raw files."""
     with contextlib.suppress(OSError):
         if out in made and not any(
-            path.is_file() for name in (FOLDER, CALIBRATED) for path in (out / name).iterdir()
+            path.is_file() for folder in made if folder.parent == out for path in folder.iterdir()
         ):
             for name in (HASHES, LEDGER):
                 (out / name).unlink(missing_ok=True)
     for path in reversed(made):
         with contextlib.suppress(OSError):
             path.rmdir()
+
+
+def scan(
+    folder: str | Path,
+    out: Path,
+    instrument: str | Path | Instrument,
+    kinds: str | Path | None,
+    progress: Progress | None,
+) -> Exposures:
+    """The raw frames of a folder: what lies in `out`, and results of ours elsewhere, are none.
+
+    Raises
+    ------
+    SelectionError
+        If there is none, or the rules of the instrument know none of them.
+    """
+    found = Exposures.scan(folder, instrument=instrument, kinds=kinds, progress=progress)
+    inside = str(out.resolve()) + "/"
+    results = len(found)
+    found = found.where(lambda exposure: _is_raw(exposure, inside))
+    if results and not len(found):
+        raise SelectionError(
+            "the folder holds only results of an earlier reduction, and no raw frame",
+            where=folder,
+            got=f"{results} masters or calibrated frames",
+            do="name the folder of the raw frames",
+        )
+    if not len(found):
+        more = (
+            f"; {len(found.problems)} files could not be used, first: {found.problems[0].sentence}"
+            if found.problems
+            else ""
+        )
+        raise SelectionError(f"there are no FITS images{more}", where=folder, do="check the folder")
+    unknown = found.where(kind="unknown")
+    if len(unknown) == len(found):
+        raise SelectionError(
+            "the rules of the instrument do not say what any of these files is",
+            where=folder,
+            got=f"{len(found)} files of unknown kind",
+            do="name the instrument, give a table with --kinds, or add rules to its TOML file",
+        )
+    return found
+
+
+def _is_raw(exposure: Exposure, out: str) -> bool:
+    """Whether a file is a camera's: not a result of ours, here or of an earlier reduction."""
+    ours = exposure.kind == "product" or "read_noise" in exposure.applied
+    return not ours and not str(Path(exposure.path or "").resolve()).startswith(out)

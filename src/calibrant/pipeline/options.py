@@ -57,6 +57,17 @@ def check_options(recipe: Recipe) -> None:
         _check(f"steps_options.{step}", known, recipe.options(step))
 
 
+def check_taken(where: str, takers: tuple[Callable[..., Any], ...], options: Mapping[str, Any]) -> None:
+    """See that options are parameters of one of `takers`, and of the right type.
+
+    Raises
+    ------
+    ConfigError
+        As of `check_options`; `where` is said.
+    """
+    _check(where, _known(takers), options)
+
+
 def _known(takers: tuple[Callable[..., Any], ...]) -> dict[str, Any]:
     """Name -> type of the options of an effect; Any where the type cannot be told."""
     found: dict[str, Any] = {}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrant.effects.common import versions
+from calibrant.exposures import Exposures
 from calibrant.files.fits import read
 from calibrant.files.hashing import HashCache, file_hash
 from calibrant.frame import Frame
+from calibrant.instrument import Instrument
 from calibrant.pipeline.stock import described
 from calibrant.registry.records import CalibratedFile, Draft
 
@@ -50,16 +52,50 @@ def register(reduction: Reduction, registry: Registry) -> list[str]:
 
 def record(reduction: Reduction, registry: Registry) -> dict[str, Any]:
     """As `register`, with numbers: products, how many of them were known, exposures, frames, revision."""
-    hashes, model = reduction.workshop.hashes, reduction.instrument
-    products, calibrated = list(drafts(reduction, hashes)), list(frames(reduction, hashes))
-    notes = registry.record(products, {model.name: model}, calibrated, reduction.raw, hashes)
+    files = [Path(reduction.summary.out, entry["file"]) for entry in reduction.summary.masters]
+    return record_files(
+        files,
+        reduction.raw,
+        registry,
+        reduction.workshop.hashes,
+        model=reduction.instrument,
+        calibrated=list(frames(reduction, reduction.workshop.hashes)),
+    )
+
+
+def record_files(
+    files: Iterable[Path],
+    raw: Exposures,
+    registry: Registry,
+    hashes: HashCache,
+    *,
+    model: Instrument | None = None,
+    calibrated: Sequence[CalibratedFile] = (),
+) -> dict[str, Any]:
+    """Record files of products as drafts, with the raw frames of their folder, in one transaction.
+
+    Parameters
+    ----------
+    files : iterable of path
+        Of products.
+    raw : Exposures
+        All that was found in the folder.
+    hashes : HashCache
+        Of the files, kept between runs.
+    model : Instrument, optional
+        As it is in its file, if that of `raw` was changed.
+    calibrated : sequence of CalibratedFile
+    """
+    model = raw.instrument if model is None else model
+    products = list(drafts(files, hashes))
+    notes = registry.record(products, {model.name: model}, calibrated, raw, hashes)
     hashes.save()
     told = [note for note in notes if KNOWN not in note]
     return {
         "url": registry.url,
         "products": len(products),
         "known": len(notes) - len(told),  # no news to who reduces a folder again
-        "exposures": len(reduction.raw),
+        "exposures": len(raw),
         "frames": len(calibrated),
         "revision": registry.revision,
         "notes": [*told, *registry.notes],
@@ -80,12 +116,11 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def drafts(reduction: Reduction, hashes: HashCache) -> Iterator[Draft]:
-    """The masters as they are recorded; facts and quantities are read from their files, pixels are not."""
+def drafts(files: Iterable[Path], hashes: HashCache) -> Iterator[Draft]:
+    """Products as they are recorded; facts and quantities are read from their files, pixels are not."""
     from calibrant.registry.opening import draft_of, hashing
 
-    for entry in reduction.summary.masters:
-        path = Path(reduction.summary.out, entry["file"])
+    for path in files:
         identity, product, _ = described(str(path))
         yield replace(draft_of(product, path, hashing(hashes)), identity=identity)
 

@@ -25,12 +25,12 @@ from calibrant.exposures import Exposures
 from calibrant.files.atomic import atomic_write
 from calibrant.files.fits import write
 from calibrant.files.hashing import HashCache
-from calibrant.frame import Exposure, Frame
+from calibrant.frame import Frame
 from calibrant.instrument import Instrument
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.calibrate import calibrate, known_noise, stages
 from calibrant.pipeline.faults import without_faults
-from calibrant.pipeline.folders import CALIBRATED, HASHES, make_folders, names, remove_empty
+from calibrant.pipeline.folders import CALIBRATED, HASHES, make_folders, names, remove_empty, scan
 from calibrant.pipeline.judge import is_asked, judge
 from calibrant.pipeline.ledger import Ledger, recipe_key
 from calibrant.pipeline.options import check_options
@@ -39,7 +39,7 @@ from calibrant.pipeline.recipe import Recipe
 from calibrant.pipeline.stock import Certified
 from calibrant.pipeline.summary import Summary, doubts, frame_entry, stock_entry
 from calibrant.pipeline.supply import Stock
-from calibrant.pipeline.workshop import Workshop
+from calibrant.pipeline.workshop import FOLDER, Workshop
 from calibrant.product import Product
 
 if TYPE_CHECKING:
@@ -149,13 +149,13 @@ def reduce(
     """
     began = time.monotonic()
     target = Path(out)
-    exposures = _scan(folder, target, instrument, kinds, progress)
+    exposures = scan(folder, target, instrument, kinds, progress)
     own = exposures.instrument
     chosen = recipes.load(own.recipe if recipe == "auto" else recipe, changes)
     check_options(chosen)
     _advise(exposures, chosen)
     stock = registry if registry is None or isinstance(registry, Certified) else Certified(registry)
-    made = make_folders(target)
+    made = make_folders(target, FOLDER, CALIBRATED)
     workshop = Workshop(
         chosen,
         Ledger.of(target, overwrite),
@@ -376,48 +376,6 @@ def _unknown(exposures: Exposures) -> list[str]:
         f"the rules of the instrument do not say what {listed(names)} {'is' if len(names) == 1 else 'are'}: "
         "left alone; a table with --kinds says it"
     ]
-
-
-def _scan(
-    folder: str | Path,
-    out: Path,
-    instrument: str | Path | Instrument,
-    kinds: str | Path | None,
-    progress: Progress | None,
-) -> Exposures:
-    found = Exposures.scan(folder, instrument=instrument, kinds=kinds, progress=progress)
-    inside = str(out.resolve()) + "/"
-    results = len(found)
-    found = found.where(lambda exposure: _is_raw(exposure, inside))
-    if results and not len(found):
-        raise SelectionError(
-            "the folder holds only results of an earlier reduction, and no raw frame",
-            where=folder,
-            got=f"{results} masters or calibrated frames",
-            do="name the folder of the raw frames",
-        )
-    if not len(found):
-        more = (
-            f"; {len(found.problems)} files could not be used, first: {found.problems[0].sentence}"
-            if found.problems
-            else ""
-        )
-        raise SelectionError(f"there are no FITS images{more}", where=folder, do="check the folder")
-    unknown = found.where(kind="unknown")
-    if len(unknown) == len(found):
-        raise SelectionError(
-            "the rules of the instrument do not say what any of these files is",
-            where=folder,
-            got=f"{len(found)} files of unknown kind",
-            do="name the instrument, give a table with --kinds, or add rules to its TOML file",
-        )
-    return found
-
-
-def _is_raw(exposure: Exposure, out: str) -> bool:
-    """Whether a file is a camera's: not a result of ours, here or of an earlier reduction."""
-    ours = exposure.kind == "product" or "read_noise" in exposure.applied
-    return not ours and not str(Path(exposure.path or "").resolve()).startswith(out)
 
 
 def _advise(exposures: Exposures, recipe: Recipe) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from calibrant.effects import bias, crosstalk, dark, defects, flat, linearity, overscan, pedestal
@@ -68,15 +69,25 @@ class Workshop:
 
     def make(self, job: Job) -> None:
         """See that the master of a job is there: made now, or found as it was made before of the same."""
-        file, key = f"{FOLDER}/{job.name}.fits", self.key(job)
-        if self._keys.get(job.name) == key:
+        self.once(job.name, self.key(job), lambda: self._measured(job))
+
+    def once(self, name: str, key: str, measured: Callable[[], Product], folder: str = FOLDER) -> None:
+        """See that a product is there: found as it was made before with the same `key`, else made and kept.
+
+        Raises
+        ------
+        OutputExistsError
+            If a file is in the way that was made in another way, or by somebody else.
+        """
+        if self._keys.get(name) == key:
             return
-        self._keys[job.name] = key
+        file = str(PurePosixPath(folder, f"{name}.fits"))
         known = self.ledger.fresh(file, key)
-        if known is not None:
-            self.entries[job.name] = {**known, "reused": True}
-            return
-        self._keep(job.name, file, key, self._measured(job))
+        if known is None:
+            self._keep(name, file, key, measured())
+        else:
+            self.entries[name] = {**known, "reused": True}
+        self._keys[name] = key
 
     def key(self, job: Job) -> str:
         """The recipe key of a job: raw hashes, masters' keys, options and versions."""
@@ -104,7 +115,7 @@ class Workshop:
         if found is None and name in self.stock:
             found = load(self.stock[name])
         elif found is None:
-            made = read(self.ledger.folder / FOLDER / f"{name}.fits")
+            made = read(self.ledger.folder / self.entries[name]["file"])
             assert isinstance(made, Product)
             found = made
         self._remember(name, found)
@@ -224,13 +235,8 @@ class Workshop:
         name = _name_of_defects(names)
         if name in self._keys:  # of another bias
             name = f"{name}_{key.removeprefix('sha256:')[:8]}"
-        self._defects[masters], self._keys[name] = name, key
-        file = f"{FOLDER}/{name}.fits"
-        known = self.ledger.fresh(file, key)
-        if known is not None:
-            self.entries[name] = {**known, "reused": True}
-            return name
-        self._keep(name, file, key, self._found_defects({k: self.product(job) for k, job in masters}))
+        self._defects[masters] = name
+        self.once(name, key, lambda: self._found_defects({k: self.product(job) for k, job in masters}))
         return name
 
     def _found_defects(self, products: Mapping[str, Product]) -> Product:

@@ -1,0 +1,215 @@
+"""``calibrant measure``: gain, linearity, crosstalk and more of the detectors of a folder, with errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calibrant.cli.common import Progress, Terminal
+from calibrant.cli.tables import with_sigma
+from calibrant.errors import OptionError
+
+if TYPE_CHECKING:
+    from calibrant.pipeline.measure import Measured
+
+NAMES = (
+    "gain",
+    "linearity",
+    "crosstalk",
+    "charge-transfer",
+    "brighter-fatter",
+    "amplifier-offsets",
+    "defects",
+    "flat-structure",
+)
+"""The commands; what they do stands in `calibrant.pipeline.measurements`, too heavy for a help page."""
+
+ABOUT = {
+    "gain": "Gain, read noise, brighter-fatter coefficient and full well, by photon transfer curves.",
+    "linearity": "Non-linearity of each amplifier from a series of flats.",
+    "crosstalk": "What each amplifier sees of the others, from frames with bright sources.",
+    "charge-transfer": "Inefficiency of charge transfer, from the trails in the overscan of flats.",
+    "brighter-fatter": "The kernel that says how charge moves the boundaries of pixels, from pairs of flats.",
+    "amplifier-offsets": "Steps between amplifiers across their borders: offsets and ratios of gains.",
+    "defects": "Hot, dead, deaf and noisy pixels and bad columns, on the masters of the folder.",
+    "flat-structure": "An inventory of what is seen in flats, of all detectors and bands, and its cure.",
+}
+
+
+def verb(name: str) -> Callable[..., None]:
+    """The command that measures `name`."""
+
+    def measure(
+        terminal: Terminal,
+        folder: Annotated[Path, typer.Argument(help="Folder of raw frames.")],
+        out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path("measured"),
+        instrument: Annotated[
+            str, typer.Option("--instrument", "-i", help="Name of an instrument, a TOML file, or auto.")
+        ] = "auto",
+        recipe: Annotated[
+            str, typer.Option(help="Whose overscan and masters: name, TOML file, or auto.")
+        ] = "auto",
+        change: Annotated[
+            list[str] | None, typer.Option("--set", help="An option of the measurement: name=value.")
+        ] = None,
+        where: Annotated[
+            str | None, typer.Option("--where", help="Which frames: 'filter=r and exptime>1'.")
+        ] = None,
+        kinds: Annotated[
+            Path | None,
+            typer.Option(help="A table (CSV or TOML) that says what files are: name or glob, kind."),
+        ] = None,
+        corrections: Annotated[
+            bool, typer.Option(help="Correct before what can be measured on the same frames: linearity.")
+        ] = True,
+        register: Annotated[
+            bool, typer.Option("--register", help="Record raw frames and products (as drafts) in a registry.")
+        ] = False,
+        db: Annotated[
+            str | None,
+            typer.Option(
+                "--db",
+                "--url",
+                help="The registry: file or URL. [default: $CALIBRANT_REGISTRY, or calibrant.db]",
+            ),
+        ] = None,
+        plots: Annotated[bool, typer.Option(help="Draw pictures.")] = True,
+        budget: Annotated[str, typer.Option(help="Memory that combining may use.")] = "512MB",
+        jobs: Annotated[int, typer.Option(help="Threads; 0 for one per core.")] = 0,
+    ) -> None:
+        from calibrant.cli.registry import opened
+        from calibrant.pipeline.measure import measure as run
+
+        with terminal.progress() as progress:
+            options: dict[str, Any] = {
+                "out": out,
+                "options": options_of(change or []),
+                "where": where,
+                "instrument": instrument,
+                "recipe": recipe,
+                "kinds": kinds,
+                "corrections": corrections,
+                "overwrite": terminal.overwrite,
+                "budget": budget,
+                "runner": jobs or None,
+                "progress": progress,
+            }
+            if register:
+                with opened(terminal, db) as registry:
+                    measured = run(folder, name, register=registry, **options)
+            else:
+                measured = run(folder, name, **options)
+            pictures = draw(measured, progress) if plots else {}
+        terminal.result(_facts(measured, pictures), lambda: _print(terminal, measured, pictures))
+
+    measure.__doc__ = ABOUT[name]
+    return measure
+
+
+def options_of(words: list[str]) -> dict[str, Any]:
+    """``name=value`` as a mapping; values as JSON where they are that, else as text.
+
+    Raises
+    ------
+    OptionError
+        For a word without ``=``.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.strip():
+            raise OptionError("an option of a measurement is name=value", where="--set", got=repr(word))
+        try:
+            options[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name.strip()] = value.strip()
+    return options
+
+
+def draw(measured: Measured, progress: Progress | None) -> dict[str, list[str]]:
+    """The pictures of each product that is not drawn yet: name of the product -> files."""
+    from calibrant.report.plots import save
+    from calibrant.report.plots.measurements import figures
+
+    found: dict[str, list[str]] = {}
+    for count, entry in enumerate(measured.entries, 1):
+        name, product = entry["name"], measured.product(entry["name"])
+        made = measured.out / entry["file"]
+        for part, make in figures(product).items():
+            picture = measured.out / "plots" / f"{name}_{part}.png"
+            picture.parent.mkdir(exist_ok=True)
+            if not (picture.exists() and picture.stat().st_mtime_ns > made.stat().st_mtime_ns):
+                save(make(), picture, overwrite=True)
+            found.setdefault(name, []).append(str(picture.relative_to(measured.out)))
+        if progress is not None:
+            progress(count, len(measured.entries), "drawing")
+    return found
+
+
+def _facts(measured: Measured, pictures: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {
+        "measured": measured.name,
+        "out": str(measured.out),
+        "instrument": measured.exposures.instrument.name,
+        "products": [{**entry, "pictures": pictures.get(entry["name"], [])} for entry in measured.entries],
+        "notes": measured.notes,
+        "problems": measured.problems,
+        "registered": measured.registered,
+        "seconds": measured.seconds,
+    }
+
+
+def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[str]]) -> None:
+    for entry in measured.entries:
+        state = "kept" if entry.get("reused") else "made"
+        _print_quantities(terminal, f"{entry['name']} ({entry['frames']} frames, {state})", entry)
+        for sentence in _sentences(entry):
+            typer.echo(sentence)
+        for note in entry["notes"]:
+            typer.echo(f"note: {note}")
+    for note in measured.notes:
+        typer.echo(f"note: {note}")
+    for problem in measured.problems:
+        typer.echo(f"left out: {problem['file']}: {problem['problem']}")
+    if measured.registered:
+        from calibrant.pipeline.register import sentence as registered
+
+        typer.echo(registered(measured.registered))
+    files = ", ".join(entry["file"] for entry in measured.entries)
+    drawn = f"  pictures: {measured.out / 'plots'}/" if pictures else ""
+    typer.echo(f"results: {measured.out}/ ({files}){drawn}")
+    typer.echo(f"{measured.seconds:.1f} s without pictures")
+
+
+def _print_quantities(terminal: Terminal, title: str, entry: Mapping[str, Any]) -> None:
+    """A row for each amplifier, a column for each quantity; those of the whole detector below."""
+    columns = {q["name"]: heading(q) for q in entry["quantities"] if q.get("place")}
+    rows: dict[str, dict[str, Any]] = {}
+    for quantity in entry["quantities"]:
+        if quantity.get("place"):
+            row = rows.setdefault(quantity["place"], {"amplifier": quantity["place"]})
+            row[columns[quantity["name"]]] = with_sigma(quantity["value"], quantity.get("sigma"))
+    if rows:
+        terminal.table(list(rows.values()), ["amplifier", *columns.values()], title=title)
+    else:
+        typer.echo(f"\n{title}")
+    whole = [q for q in entry["quantities"] if not q.get("place")]
+    if whole:
+        told = [{"quantity": heading(q), "value": with_sigma(q["value"], q.get("sigma"))} for q in whole]
+        terminal.table(told, ["quantity", "value"])
+
+
+def heading(quantity: Mapping[str, Any]) -> str:
+    """Name and unit of a quantity, as the head of a column."""
+    unit = str(quantity.get("unit") or "").replace("electron", "e-")
+    return f"{quantity['name']} [{unit}]" if unit else str(quantity["name"])
+
+
+def _sentences(entry: Mapping[str, Any]) -> list[str]:
+    """What an inventory says of its structures."""
+    table = entry["tables"].get("structures", {})
+    return [str(sentence) for sentence in table.get("sentence", ())]

@@ -1,0 +1,354 @@
+"""Measure: a folder of raw frames to measurements of its detectors: gain, linearity, crosstalk and more.
+
+Masters that a measurement needs first are made of the folder too, or found up to date, as a reduction does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibrant.effects import overscan
+from calibrant.effects.common import versions
+from calibrant.errors import CalibrantError, OptionError, SelectionError, UserError
+from calibrant.exposures import Exposures
+from calibrant.files.hashing import HashCache
+from calibrant.instrument import Instrument
+from calibrant.pipeline import recipe as recipes
+from calibrant.pipeline.folders import HASHES, make_folders, remove_empty, scan
+from calibrant.pipeline.ledger import Ledger, recipe_key
+from calibrant.pipeline.matching import Group, groups, nearest, stem
+from calibrant.pipeline.measurements import CORRECT, MEASUREMENTS, Measurement
+from calibrant.pipeline.options import check_taken
+from calibrant.pipeline.plan import Plan, listed, make_plan
+from calibrant.pipeline.recipe import Recipe
+from calibrant.pipeline.workshop import FOLDER, Workshop
+from calibrant.product import Product
+
+if TYPE_CHECKING:
+    from calibrant.registry import Registry
+
+Progress = Callable[[int, int, str], None]
+Siblings = Sequence[Mapping[str, Any]]
+"""Keys of the groups that are measured beside one, which its name must tell it from."""
+CALIBRATIONS = ("bias", "dark", "flat")
+
+
+@dataclass(eq=False)
+class Measured:
+    """What was measured.
+
+    Attributes
+    ----------
+    name : str
+        Of the measurement.
+    out : Path
+        Folder of the results.
+    entries : list of mapping
+        A line for each product: name, file, identity, quantities, notes.
+    problems : list of mapping
+        Groups of frames or files that gave nothing, and why.
+    notes : list of str
+        What could not be corrected before.
+    exposures : Exposures
+        All raw frames that were found.
+    workshop : Workshop
+        Hands out the products by name.
+    seconds : float
+    registered : mapping or None
+        What was recorded in a registry.
+    """
+
+    name: str
+    out: Path
+    entries: list[dict[str, Any]]
+    problems: list[dict[str, str]]
+    notes: list[str]
+    exposures: Exposures
+    workshop: Workshop
+    seconds: float = 0.0
+    registered: Mapping[str, Any] | None = None
+
+    def product(self, name: str) -> Product:
+        """One of the products."""
+        return self.workshop.product(name)
+
+
+def find(name: str) -> Measurement:
+    """A measurement by its name, ``charge-transfer`` as well as ``charge_transfer``.
+
+    Raises
+    ------
+    OptionError
+        If there is none; the nearest spelling is named.
+    """
+    known = {one.name: one for one in MEASUREMENTS}
+    word = name.replace("_", "-")
+    if word in known:
+        return known[word]
+    near = difflib.get_close_matches(word, known, 1)
+    raise OptionError(
+        f"nothing is called {name!r} that can be measured",
+        expected=", ".join(known),
+        do=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def measure(
+    folder: str | Path,
+    name: str,
+    *,
+    out: str | Path,
+    options: Mapping[str, Any] | None = None,
+    where: str | None = None,
+    instrument: str | Path | Instrument = "auto",
+    recipe: str | Path = "auto",
+    kinds: str | Path | None = None,
+    corrections: bool = True,
+    overwrite: bool = False,
+    register: Registry | None = None,
+    **engine: Any,
+) -> Measured:
+    """Measure the detectors of a folder.
+
+    Parameters
+    ----------
+    folder : path
+        Raw frames; folders below it are searched, but for `out`.
+    name : str
+        Of the measurement: see `calibrant.pipeline.measurements.MEASUREMENTS`.
+    out : path
+        Folder of the results; made if it is not there. What is there already and was made of the same files
+        with the same options is kept.
+    options : mapping, optional
+        Of the effect's `measure`.
+    where : str, optional
+        Which of the frames are measured, such as ``filter=r and exptime>1``; masters are made of all.
+    instrument, recipe, kinds
+        As of `calibrant.pipeline.run.reduce`; of the recipe, overscan and masters count.
+    corrections : bool
+        Whether frames are corrected before by what can be measured on them too: a gain is that of linear
+        counts.
+    overwrite : bool
+        Replace files that were made in another way.
+    register : Registry, optional
+        Where raw frames and products (as drafts) are recorded at the end.
+    **engine
+        ``runner``, ``budget``, ``progress``, as of `calibrant.combine`.
+
+    Raises
+    ------
+    SelectionError
+        If the folder has no frames that this can be measured on.
+    OptionError, ConfigError
+        For an option that the effect does not have.
+    OutputExistsError, WriteError
+        If a file is in the way, or nothing can be written to `out`.
+    """
+    began = time.monotonic()
+    measurement, target = find(name), Path(out)
+    given = dict(options or {})
+    check_taken(f"measure {measurement.name}", measurement.takes or (measurement.measure,), given)
+    exposures = scan(folder, target, instrument, kinds, engine.get("progress"))
+    chosen = recipes.load(exposures.instrument.recipe if recipe == "auto" else recipe)
+    made = make_folders(target, FOLDER)
+    hashes = HashCache(target / HASHES)
+    workshop = Workshop(chosen, Ledger.of(target, overwrite), hashes, engine)
+    try:
+        walk = _Walk(measurement, exposures, workshop, given, corrections)
+        try:
+            walk.go(where)
+        finally:
+            hashes.save()
+    except BaseException:
+        remove_empty(target, made)
+        raise
+    measured = Measured(
+        measurement.name, target, walk.entries, walk.problems, walk.notes, exposures, workshop
+    )
+    if register is not None:
+        measured.registered = _registered(measured, register, hashes)
+    measured.seconds = round(time.monotonic() - began, 3)
+    return measured
+
+
+def _registered(measured: Measured, registry: Registry, hashes: HashCache) -> dict[str, Any]:
+    from calibrant.pipeline.register import record_files
+
+    files = [measured.out / entry["file"] for entry in measured.workshop.entries.values()]
+    return record_files(files, measured.exposures, registry, hashes)
+
+
+@dataclass(eq=False)
+class _Walk:
+    """The order of the work: masters, then group by group."""
+
+    measurement: Measurement
+    exposures: Exposures
+    workshop: Workshop
+    options: Mapping[str, Any]
+    corrections: bool = True
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.problems += [{"file": str(p.path), "problem": p.sentence} for p in self.exposures.problems]
+        calibrations = self.exposures.where(lambda one: one.kind in CALIBRATIONS)
+        self.plan: Plan = make_plan(calibrations, self.recipe, allow_missing=True)
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the masters."""
+        return self.workshop.recipe
+
+    def go(self, where: str | None) -> None:
+        """All of it; a group that fails is told, unless all fail."""
+        failures: list[CalibrantError] = []
+        wanted = self._groups(where)
+        for group in wanted:
+            others = [other.keys for other in wanted]
+            try:
+                self._group(group, others)
+            except UserError as error:
+                failures.append(error)
+                told = stem(self.measurement.kind, group.keys, others)
+                self.problems.append({"file": told, "problem": str(error)})
+        if failures and len(failures) == len(wanted):
+            raise failures[0]
+
+    def _groups(self, where: str | None) -> list[Group]:
+        """Exposures that are measured together."""
+        found = self.exposures.where(lambda one: one.kind in self.measurement.of)
+        if where is not None and len(found):
+            found = found.where(where)
+        if not len(found):
+            have = sorted({one.kind for one in self.exposures})
+            raise SelectionError(
+                f"there is no frame to measure {self.measurement.title} on",
+                expected=" or ".join(self.measurement.of) + (f" where {where}" if where else ""),
+                got=listed(have, 8),
+            )
+        if self.measurement.across:
+            return [Group(self.measurement.kind, {}, found)]
+        own = self.exposures.instrument.match.get("flat", ())
+        keys = [key for key in own if key not in self.measurement.mixes]
+        return groups(found, "flat", [*dict.fromkeys(("detector", *keys)), "shape"])
+
+    def _group(self, group: Group, siblings: Siblings) -> None:
+        self.entries.append(self._measured(self.measurement, group, siblings, self.options))
+
+    def _measured(
+        self, measurement: Measurement, group: Group, siblings: Siblings, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The line of a product that is made now, after all that it needs, or kept."""
+        name = stem(measurement.kind, group.keys, siblings)
+        corrected = self._corrected(measurement, group, siblings)
+        uses = self._uses(measurement, group, siblings)
+        key = self._key(measurement, group, {**uses, **corrected}, options)
+        self.workshop.once(
+            name, key, lambda: self._made(measurement, group, uses, corrected, options), folder=""
+        )
+        return self.workshop.entries[name]
+
+    def _corrected(self, measurement: Measurement, group: Group, siblings: Siblings) -> dict[str, str]:
+        """Kind -> name of the measurements that correct the pixels; those that cannot be made are told."""
+        found = {}
+        for earlier in measurement.corrected if self.corrections else ():
+            other = find(earlier)
+            try:
+                found[other.kind] = self._measured(other, group, siblings, {})["name"]
+            except UserError as error:
+                told = stem(measurement.kind, group.keys, siblings)
+                self.notes.append(f"{told}: not corrected for {other.title}: {error}")
+        return found
+
+    def _made(
+        self,
+        measurement: Measurement,
+        group: Group,
+        uses: Mapping[str, Any],
+        corrected: Mapping[str, str],
+        options: Mapping[str, Any],
+    ) -> Product:
+        members = group.members.hashed(self.workshop.hashes)
+        if measurement.prepared:
+            members = self.workshop.prepared(members)
+        for kind, name in corrected.items():
+            members = members.through(CORRECT[kind](self.workshop.product(name)))
+        products = {kind: self._handed(names) for kind, names in uses.items()}
+        return measurement.measure(members, products=products, **options, **self.workshop.engine)
+
+    def _handed(self, names: str | tuple[str, ...]) -> Any:
+        """A product; of several one after the other, since a raft's masters would not fit into memory."""
+        if isinstance(names, str):
+            return self.workshop.product(names)
+        return (self.workshop.product(name) for name in names)
+
+    def _key(
+        self, measurement: Measurement, group: Group, uses: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> str:
+        names = {kind: [used] if isinstance(used, str) else used for kind, used in uses.items()}
+        return recipe_key(
+            kind=measurement.kind,
+            inputs=[self.workshop.hash(exposure) for exposure in group.members],
+            uses={kind: [self.workshop.key_of(one) for one in used] for kind, used in names.items()},
+            options=options,
+            overscan=self.recipe.options("overscan") if measurement.prepared else None,
+            instrument=self.exposures.instrument.model_dump_json(),
+            versions=versions(),
+        )
+
+    def _uses(self, measurement: Measurement, group: Group, siblings: Siblings) -> dict[str, Any]:
+        """Kind -> name of the product that is handed to the effect, made if need be."""
+        uses: dict[str, Any] = {}
+        for kind in measurement.masters:
+            if measurement.across:
+                uses[kind] = self._all(kind)
+                continue
+            name = self._master(kind, group)
+            if name is not None:
+                uses[kind] = name
+            elif kind == "bias" and not self._has_overscan(group):
+                raise SelectionError(
+                    f"{measurement.title} needs frames without bias: there is neither a bias nor an overscan",
+                    where=group.members[0].path,
+                    do="add biases to the folder",
+                )
+        for earlier in measurement.after:
+            other = find(earlier)
+            uses[other.kind] = self._measured(other, group, siblings, {})["name"]
+        return uses
+
+    def _has_overscan(self, group: Group) -> bool:
+        instrument = self.exposures.instrument
+        return self.recipe.enabled("overscan") and overscan.has_overscan(group.members[0], instrument)
+
+    def _master(self, kind: str, group: Group) -> str | None:
+        """The master of a kind that fits a group, made now or kept."""
+        jobs = [job for job in self.plan.jobs if job.kind == kind]
+        job = nearest(
+            jobs, lambda one: one.keys, lambda one: one.epoch, group.members[0], self.exposures.instrument
+        )
+        if job is None:
+            return None
+        self._make(job.name)
+        return job.name
+
+    def _all(self, kind: str) -> tuple[str, ...]:
+        """All masters of a kind."""
+        names = [job.name for job in self.plan.jobs if job.kind == kind]
+        for name in names:
+            self._make(name)
+        return tuple(names)
+
+    def _make(self, name: str) -> None:
+        """A master, after those that prepare its pixels."""
+        job = self.plan.job(name)
+        for used in job.uses.values():
+            self._make(used)
+        self.workshop.make(job)

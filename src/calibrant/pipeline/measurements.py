@@ -1,0 +1,138 @@
+"""The measurements that can be made of a folder: on which frames, with which masters, by which effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from calibrant.effects import (
+    amplifier_offsets,
+    brighter_fatter,
+    charge_transfer,
+    crosstalk,
+    defects,
+    flat_structure,
+    gain,
+    linearity,
+)
+from calibrant.exposures import Exposures
+from calibrant.frame import Exposure
+from calibrant.product import Product
+from calibrant.stack.pixel import PixelStep
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing that is measured.
+
+    Attributes
+    ----------
+    name, title : str
+        On the command line, and in a sentence.
+    measure : callable
+        ``measure(exposures, products=..., **options, **engine) -> Product``.
+    takes : tuple of callable
+        Whose parameters are its options; `measure` alone if empty.
+    of : tuple of str
+        Kinds of exposures.
+    masters : tuple of str
+        Kinds of masters that are handed to it, where the folder has them.
+    after : tuple of str
+        Measurements of the same frames that are made before and handed to it.
+    corrected : tuple of str
+        Measurements of the same frames that correct their pixels before, where they can be made.
+    prepared : bool
+        Whether the overscan is taken off and the amplifiers are put together.
+    mixes : tuple of str
+        Facts that may differ among the frames of one measurement.
+    across : bool
+        One measurement of all detectors and filters, made of all masters of the kinds in `masters`.
+    """
+
+    name: str
+    title: str
+    measure: Callable[..., Product]
+    of: tuple[str, ...] = ("flat",)
+    masters: tuple[str, ...] = ("bias",)
+    after: tuple[str, ...] = ()
+    corrected: tuple[str, ...] = ()
+    prepared: bool = True
+    mixes: tuple[str, ...] = ("exptime", "darktime")
+    across: bool = False
+    takes: tuple[Callable[..., Any], ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Of its product."""
+        return self.name.replace("-", "_")
+
+
+def _defects(exposures: Exposures, **options: Any) -> Product:
+    """Defects are found on the masters of the frames, not on the frames."""
+    del exposures
+    return defects.measure(**options)
+
+
+def _flat_structure(
+    exposures: Exposures,
+    *,
+    products: Mapping[str, Iterable[Product]],
+    progress: Progress | None = None,
+    runner: Any = None,
+    budget: str | int = "",
+    threshold: float = 5.0,
+) -> Product:
+    """Of the master flats, with the darks to tell charge from light."""
+    del runner, budget
+    darks = {str(dark.keys.get("detector", "")): dark for dark in products["dark"]}
+    return flat_structure.measure(
+        products["flat"], instrument=exposures.instrument, darks=darks, threshold=threshold, progress=progress
+    )
+
+
+MEASUREMENTS: tuple[Measurement, ...] = (
+    Measurement(
+        "gain", "the gain", gain.measure, corrected=("linearity",), takes=(gain.measure, gain.Options)
+    ),
+    Measurement(
+        "linearity", "the linearity", linearity.measure, takes=(linearity.measure, linearity._Options)
+    ),
+    Measurement(
+        "crosstalk",
+        "crosstalk",
+        crosstalk.measure,
+        of=("light",),
+        takes=(crosstalk.measure, crosstalk.Choice),
+    ),
+    Measurement(
+        "charge-transfer", "the charge transfer", charge_transfer.measure, masters=(), prepared=False
+    ),
+    Measurement("brighter-fatter", "the brighter-fatter effect", brighter_fatter.measure, after=("gain",)),
+    Measurement(
+        "amplifier-offsets",
+        "the offsets of amplifiers",
+        amplifier_offsets.measure,
+        of=("flat", "dark"),
+        masters=(),
+        mixes=("exptime", "darktime", "filter"),
+        takes=(amplifier_offsets.measure, amplifier_offsets._Options),
+    ),
+    Measurement(
+        "defects",
+        "defects",
+        _defects,
+        masters=("bias", "dark", "flat"),
+        takes=(defects.measure, defects.Limits),
+    ),
+    Measurement(
+        "flat-structure", "the structure of flats", _flat_structure, masters=("dark", "flat"), across=True
+    ),
+)
+
+CORRECT: Mapping[str, Callable[[Product], Callable[[Exposure], PixelStep]]] = {
+    "linearity": lambda product: lambda exposure: linearity.step(exposure, product),
+}
+"""Kind of product -> the step of `Exposures.through` that corrects pixels with it."""
