@@ -14,7 +14,7 @@ from calibrant.effects._overscan_levels import LevelModel, StripLevels, strip_le
 from calibrant.errors import ShapeError
 from calibrant.frame import DQ
 from calibrant.instrument.sections import Section
-from calibrant.stack.pixel import raw_rows
+from calibrant.stack.pixel import MapRunner, raw_rows
 from calibrant.stack.source import Encoding, Source, decode
 
 BAND_PIXELS = 1 << 20  # rows are read in bands of about this many pixels in the pass over the overscan
@@ -59,6 +59,8 @@ class OverscanSource:
     assembly : Assembly
     serial, parallel : LevelModel or None
         None leaves that strip alone.
+    runner : Runner, optional
+        Threads that share the amplifiers when their levels are measured.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class OverscanSource:
     assembly: Assembly
     serial: LevelModel | None
     parallel: LevelModel | None = None
+    runner: MapRunner | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.source.shape) != self.assembly.raw:
@@ -158,12 +161,18 @@ class OverscanSource:
     @cached_property
     def levels(self) -> dict[str, AmplifierLevels]:
         """Levels of every amplifier by name."""
-        strips = _Strips(self)
-        return {amp.name: strips.levels(amp) for amp in self.assembly.amplifiers}
+        strips, amplifiers = _Strips(self), self.assembly.amplifiers
+        found = map(strips, amplifiers) if self.runner is None else self.runner.map(strips, amplifiers)
+        return {amp.name: levels for amp, levels in zip(amplifiers, found, strict=True)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "runner": None}  # threads stay where they are
 
 
 class _Strips:
     """The overscan pixels of one raw image, gathered in one pass over its rows."""
+
+    uses_blas = False  # spares the runner the care for threads of linear algebra
 
     def __init__(self, source: OverscanSource) -> None:
         self.of = source
@@ -210,7 +219,8 @@ class _Strips:
             values[values >= amp.saturation] = np.nan
         return values
 
-    def levels(self, amp: AmplifierSections) -> AmplifierLevels:
+    def __call__(self, amp: AmplifierSections) -> AmplifierLevels:
+        """Levels of an amplifier."""
         raw = self.of.assembly.raw
         serial, parallel = None, None
         data_rows, data_cols = window(amp.data, raw)

@@ -25,6 +25,7 @@ from calibrant.frame import Applied, Exposure, Frame, Plane
 from calibrant.instrument import Instrument, load
 from calibrant.instrument.sections import bounds
 from calibrant.product import Kind, Product, Quantity
+from calibrant.stack.pixel import MapRunner
 from calibrant.stack.source import ArraySource, Source
 
 __all__ = [
@@ -322,6 +323,7 @@ def apply(
     instrument: Instrument | None = None,
     parallel: Options = None,
     lazy: bool = False,
+    runner: MapRunner | None = None,
     **options: Any,
 ) -> Frame:
     """The frame with its overscan levels subtracted, trimmed, and its amplifiers assembled.
@@ -341,6 +343,8 @@ def apply(
     lazy : bool
         Leave the pixels, with their flags, to who reads them: the data are a Source, and dq is None. Only the
         levels are measured now.
+    runner : Runner, optional
+        Threads that share the amplifiers when their levels are measured.
 
     Returns
     -------
@@ -363,7 +367,7 @@ def apply(
     else:
         assembly = assembly_of(replace(frame.exposure, shape=frame.shape), instrument)
     identity = None if product is None else product.identity
-    return _applied(frame, assembly, serial, parallel_model, identity, lazy=lazy)
+    return _applied(frame, assembly, serial, parallel_model, identity, lazy=lazy, runner=runner)
 
 
 def _applied(
@@ -374,11 +378,12 @@ def _applied(
     product: str | None,
     *,
     lazy: bool = False,
+    runner: MapRunner | None = None,
 ) -> Frame:
     _checked(assembly, frame.name, serial, parallel)
     flags = None if frame.dq is None else np.asarray(_loaded(frame.dq), np.uint32)
     raw = ArraySource(_loaded(frame.data), flags, frame.name)  # counts stay the integers that they are
-    source = OverscanSource(raw, assembly, serial, parallel)
+    source = OverscanSource(raw, assembly, serial, parallel, runner)
     data: Plane = source
     dq = None
     if not lazy:

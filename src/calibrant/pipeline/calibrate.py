@@ -164,7 +164,7 @@ def calibrate(
     Frame
         float32 with variance, systematic and dq; in electrons where the gain is known, else adu.
     """
-    frame = without_overscan(frame, instrument, recipe, lazy=True)
+    frame = without_overscan(frame, instrument, recipe, lazy=True, runner=runner)
     frame = without_crosstalk(frame, products, recipe)
     steps = list(pixel_steps(frame.exposure, products, instrument, recipe))
     frame = apply_steps(frame, steps, runner=runner)
@@ -173,11 +173,19 @@ def calibrate(
     return frame
 
 
-def without_overscan(frame: Frame, instrument: Instrument, recipe: Recipe, *, lazy: bool = False) -> Frame:
-    """The frame trimmed and less its overscan, if it has one; `lazy` as of `overscan.apply`."""
+def without_overscan(
+    frame: Frame,
+    instrument: Instrument,
+    recipe: Recipe,
+    *,
+    lazy: bool = False,
+    runner: MapRunner | None = None,
+) -> Frame:
+    """The frame trimmed and less its overscan, if it has one; `lazy`, `runner` as of `overscan.apply`."""
     if not _has_overscan(frame.exposure, instrument, recipe):
         return frame
-    return overscan.apply(frame, instrument=instrument, lazy=lazy, **recipe.options("overscan"))
+    options = recipe.options("overscan")
+    return overscan.apply(frame, instrument=instrument, lazy=lazy, runner=runner, **options)
 
 
 def without_crosstalk(frame: Frame, products: Mapping[str, Product], recipe: Recipe) -> Frame:
