@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,10 @@ class Terminal:
                 bars.update(tasks[what], completed=done, total=total, visible=done < total)
 
             yield advance
+
+    def folded(self, text: str) -> str:
+        """Words in lines that fit the terminal; a pipe gets one line."""
+        return textwrap.fill(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text
 
     def table(self, rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: str = "") -> None:
         """Print rows under column heads, numbers to the right; a pipe gets whole lines."""

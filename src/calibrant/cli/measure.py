@@ -166,9 +166,10 @@ def _facts(measured: Measured, pictures: Mapping[str, list[str]]) -> dict[str, A
 def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[str]]) -> None:
     for entry in measured.entries:
         state = "kept" if entry.get("reused") else "made"
-        _print_quantities(terminal, f"{entry['name']} ({entry['frames']} frames, {state})", entry)
+        frames = f"{entry['frames']} frames, " if entry["frames"] else ""
+        _print_quantities(terminal, f"{entry['name']} ({frames}{state})", entry)
         for sentence in _sentences(entry):
-            typer.echo(sentence)
+            typer.echo(f"\n{terminal.folded(sentence)}")
         for note in entry["notes"]:
             typer.echo(f"note: {note}")
     for note in measured.notes:
@@ -210,6 +211,6 @@ def heading(quantity: Mapping[str, Any]) -> str:
 
 
 def _sentences(entry: Mapping[str, Any]) -> list[str]:
-    """What an inventory says of its structures."""
-    table = entry["tables"].get("structures", {})
+    """What an inventory says of what it found."""
+    table = entry["tables"].get("inventory", {})
     return [str(sentence) for sentence in table.get("sentence", ())]
