@@ -75,10 +75,11 @@ def crosstalk_matrix(product: Product) -> Figure:
     values, sigmas = values / 10.0**power, sigmas / 10.0**power
     side = max(len(names) * CELL, 2.2)
     known = bool(np.isfinite(sigmas).any())
+    ten = "10" + str(power).translate(RAISED) if power else ""
     facts = (
-        "grey: not measured",
+        "grey: itself, or not measured",
         f"pale: below {SURE:g} sigma" if known else "",
-        f"median sigma {np.nanmedian(sigmas):.2g}" if known else "",
+        f"median sigma {np.nanmedian(sigmas):.2g} {ten}".strip() if known else "",
     )
     figure = headed(titled(product, "crosstalk"), facts, LEFT + side + 1.25, BELOW + side)
     axes = figure.add_axes(Box(LEFT, BELOW, side, side).on(figure))
@@ -90,7 +91,6 @@ def crosstalk_matrix(product: Product) -> Figure:
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 4 else 0)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    ten = "10" + str(power).translate(RAISED) if power else ""
     words = f"coefficient [{ten}]" if ten else "coefficient"
     bar(figure, Box(LEFT + side + 0.12, BELOW, 0.14, side), norm, EITHER, words)
     return figure

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from calibrant.errors import SelectionError
-from calibrant.report.plots.canvas import CURVES, FAINT, INK, SMALL, dress
+from calibrant.report.plots.canvas import CURVES, INK, dress
 from calibrant.report.plots.pixels import label
-from calibrant.report.plots.sheets import Style, sheet
+from calibrant.report.plots.sheets import LOW, TALL, Style, hide_numbers, sheet
 
 F8 = NDArray[np.float64]
 MEASURED = Style(CURVES[0], "o")
+BOTH = Style(CURVES[1], line="-")
 LINES = tuple(Style(colour, line=line) for colour, line in zip(CURVES[1:4], ("-", "--", ":"), strict=True))
 FLOOR, SHOT, MEET = Style(INK, line="--"), Style(INK, line=":"), Style(CURVES[1], "D")
 
@@ -85,7 +86,7 @@ def noise_regimes(levels: Levels, meeting: Meeting, slope: Slope | None = None, 
     )
     key = [
         MEASURED.entry("measured"), FLOOR.entry("read noise"), SHOT.entry("photon noise"),
-        MEET.entry("crossing"),
+        BOTH.entry("both"), MEET.entry("crossing"),
     ]  # fmt: skip
     figure, (axes,) = sheet(title or "Noise against signal", facts, key=key)
     dress(axes, label("mean above the bias", "adu"), label("noise", "adu"), grid=True)
@@ -102,6 +103,8 @@ def noise_regimes(levels: Levels, meeting: Meeting, slope: Slope | None = None, 
     axes.plot(
         ends, floor * np.sqrt(ends / meeting.mean), color=SHOT.colour, linestyle=SHOT.line, linewidth=1.1
     )
+    grown = np.geomspace(ends[0], ends[1], 200)
+    axes.plot(grown, floor * np.sqrt(1.0 + grown / meeting.mean), color=BOTH.colour, linewidth=1.1)
     axes.plot([meeting.mean], [meeting.noise], "D", markersize=6, color=MEET.colour)
     axes.set_xlim(*ends)
     axes.set_ylim(0.6 * min(noise.min(), floor), 1.5 * noise.max())
@@ -136,21 +139,25 @@ def variance_lines(levels: Levels, lines: Mapping[str, Line], *, title: str = ""
         for word, line in lines.items()
     ]
     key = [MEASURED.entry("measured"), *(s.entry(word) for s, word in zip(LINES, lines, strict=False))]
-    figure, (axes,) = sheet(title or "Variance against mean", facts, key=key)
-    dress(axes, label("mean above the bias", "adu"), label("variance", "adu2"), grid=True)
+    figure, (axes, below) = sheet(title or "Variance against mean", facts, (TALL, LOW), key)
+    dress(axes, "", label("variance", "adu2"), grid=True)
+    dress(below, label("mean above the bias", "adu"), label("less the last line", "adu2"), grid=True)
     # Var(s^2) = 2 s^4 / (n - 1) of n normal pixels.
     sigma = variance * np.sqrt(2.0 / np.maximum(np.broadcast_to(pixels, mean.shape) - 1.0, 1.0))
-    axes.errorbar(
-        mean[good], variance[good], sigma[good], fmt="o", markersize=3.2, color=MEASURED.colour,
-        ecolor=FAINT, elinewidth=0.6,
-    )  # fmt: skip
     ends = np.array([0.0, 1.03 * mean[good].max()])
-    for style, line in zip(LINES, lines.values(), strict=False):
-        axes.plot(
-            ends, line.intercept + line.slope * ends, color=style.colour, linestyle=style.line, linewidth=1.4
-        )
+    last = ([None, *lines.values()])[-1]
+    for one, base in ((axes, None), (below, last)):
+        under = np.zeros(2) if base is None else base.intercept + base.slope * ends
+        level = 0.0 if base is None else base.intercept + base.slope * mean[good]
+        one.errorbar(
+            mean[good], variance[good] - level, sigma[good], fmt="o", markersize=3.2, color=MEASURED.colour,
+            elinewidth=0.6,
+        )  # fmt: skip
+        for style, line in zip(LINES, lines.values(), strict=False):
+            drawn = line.intercept + line.slope * ends - under
+            one.plot(ends, drawn, color=style.colour, linestyle=style.line, linewidth=1.4, zorder=3)
     axes.margins(x=0.02)
-    axes.tick_params(labelsize=SMALL)
+    hide_numbers((axes, below))
     return figure
 
 

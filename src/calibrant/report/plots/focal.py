@@ -21,6 +21,8 @@ from calibrant.report.plots.panels import product_title
 from calibrant.report.plots.sheets import headed, scaled, short
 from calibrant.report.plots.tiles import Tile, bare, names_of, paint, rising, shade, shape_of, tiles, write_in
 
+GAP = 0.05
+"""Of a detector: between neighbours, whatever the camera has."""
 PLANE = 8.6
 """Inches of the longer side of a focal plane."""
 
@@ -47,8 +49,8 @@ def focal_plane(products: Iterable[Product], instrument: Instrument, quantity: s
     plane, found = instrument.focal_plane, _by_detector(products, quantity)
     if plane is None:
         raise SelectionError("the instrument has no focal plane", where=instrument.name)
-    shape = next((shape_of(p) for p in found.values() if "amplifiers" in p.tables), (1, 1))
-    gap = None if shape != (1, 1) else (0, 0)
+    shape = next((shape_of(p) for p in found.values() if "amplifiers" in p.tables), (100, 100))
+    gap = round(GAP * shape[0]), round(GAP * shape[1])
     whole = plane.shape(shape, gap)
     tall, wide = (PLANE * side / max(whole) for side in whole)
     values = np.array([q.value for p in found.values() for q in p.quantities if q.name == quantity])
@@ -99,6 +101,7 @@ def _plane_facts(
         f"median {short(float(np.median(good)))} {unit}".rstrip(),
         f"{short(float(good.min()))} to {short(float(good.max()))} {unit}".rstrip(),
         f"{good.size} of {values.size} measured",
+        "gaps not to scale",
         *((f"grey: no product of {', '.join(lost)}",) if lost else ()),
     )
 

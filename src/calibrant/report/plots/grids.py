@@ -66,6 +66,12 @@ def cells(
             axes.text(col, row, words.replace("-", "−"), ha="center", va="center", fontsize=size, color=ink)
 
 
+def decades(noise: float, reach: float) -> list[float]:
+    """Ticks of an axis that `about_zero` bends: zero, and powers of ten beyond the noise on both sides."""
+    powers = 10.0 ** np.arange(np.ceil(np.log10(noise)), np.floor(np.log10(reach)) + 1)
+    return [*(-powers[::-1]), 0.0, *powers]
+
+
 def plain(value: float, place: float = 0.0) -> str:
     """A tick of a logarithmic axis as a number: ``−0.1``."""
     del place
@@ -79,6 +85,7 @@ def bar(figure: Figure, box: Box, norm: Normalize, cmap: str, label: str) -> Axe
     shown.set_label(label, fontsize=TEXT, color=INK)
     axes.minorticks_off()
     if isinstance(norm, SymLogNorm):
+        shown.set_ticks(decades(norm.linthresh, float(norm.vmax or 0.0)))
         axes.yaxis.set_major_formatter(plain)
     axes.tick_params(labelsize=SMALL, labelcolor=INK, color=FAINT, width=0.7, length=3)
     shown.outline.set_edgecolor(FAINT)
