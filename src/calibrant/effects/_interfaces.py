@@ -180,12 +180,9 @@ def solve(steps: Sequence[Interface], n: int, *, limit: float = 5.0, largest: fl
         Uncertainties are those of the steps, scaled up by the root of chi2 where loops do not close.
     """
     current = [replace(s, used=s.used and math.isfinite(s.step) and abs(s.step) <= largest) for s in steps]
-    while True:
-        values, covariance, chi2, parts = _least_squares(current, n)
-        worst = _worst(current, values, covariance, max(1.0, chi2 if math.isfinite(chi2) else 1.0), limit)
-        if worst is None:
-            break
+    while (worst := _worst(current, n, limit)) is not None:
         current[worst] = replace(current[worst], used=False)
+    values, covariance, chi2, parts = _least_squares(current, n)
     scale = max(1.0, chi2) if math.isfinite(chi2) else 1.0
     sigma = np.sqrt(np.clip(np.diag(covariance), 0.0, None) * scale)
     reached = np.zeros(n, bool)
@@ -217,32 +214,24 @@ def _least_squares(steps: Sequence[Interface], n: int) -> tuple[F8, F8, float, i
     return values, covariance, chi2, parts
 
 
-def _worst(steps: Sequence[Interface], values: F8, covariance: F8, scale: float, limit: float) -> int | None:
-    """The used border farthest from the levels that the others give, if it is beyond the limit."""
+def _worst(steps: Sequence[Interface], n: int, limit: float) -> int | None:
+    """The used border farthest from what the others say without it, if it is beyond the limit."""
     found, most = None, limit
     for index, step in enumerate(steps):
         if not step.used:
             continue
+        others = [*steps[:index], *steps[index + 1 :]]
+        groups = _groups([s for s in others if s.used], n)
+        if groups[step.one] != groups[step.other]:
+            continue  # the only connection of its amplifiers
+        values, covariance, chi2, _ = _least_squares(others, n)
         i, j = step.one, step.other
-        explained = covariance[i, i] + covariance[j, j] - 2.0 * covariance[i, j]
-        rest = step.sigma**2 - explained  # variance of the residual
-        if rest <= 1e-6 * step.sigma**2:  # the only connection of its amplifiers
-            continue
-        # As if it had been left out: a bad border pulls the scatter of all up by itself.
-        pull = abs(values[j] - values[i] - step.step) / math.sqrt(rest)
-        if pull / math.sqrt(_without(steps, index, values, scale)) > most:
-            found, most = index, pull / math.sqrt(_without(steps, index, values, scale))
+        predicted = covariance[i, i] + covariance[j, j] - 2.0 * covariance[i, j]
+        scale = max(1.0, chi2) if math.isfinite(chi2) else 1.0
+        pull = abs(values[j] - values[i] - step.step) / math.sqrt(scale * (predicted + step.sigma**2))
+        if pull > most:
+            found, most = index, pull
     return found
-
-
-def _without(steps: Sequence[Interface], index: int, values: F8, scale: float) -> float:
-    """Median of the squared residuals of the other borders as a variance, at least 1, at most `scale`."""
-    others = [
-        ((values[s.other] - values[s.one] - s.step) / s.sigma) ** 2
-        for k, s in enumerate(steps)
-        if s.used and k != index
-    ]
-    return min(scale, max(1.0, float(np.median(others)) / 0.455)) if others else 1.0
 
 
 def _groups(steps: Sequence[Interface], n: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the inventory keeps of a flat: its logarithm in cells, steps between amplifiers, edges, columns, lines.
+"""What the inventory keeps of a flat: its logarithm in cells, steps of amplifiers, edges, columns, lines.
 
 A flat is the product of many structures, so its logarithm is their sum. What needs single pixels is measured
 here, from one flat at a time; the rest works on a map of about 288 x 288 cells, at every size of a detector.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,7 +172,7 @@ def _beside(own: F4) -> F4:
 
 
 def _pixel_scatter(own: F4) -> tuple[float, int]:
-    """Scatter of single pixels, and their number: second differences on both axes, which smooth structure lacks."""
+    """Scatter and number of single pixels, by second differences on both axes: smooth structure has none."""
     wave = own[:-2] - 2.0 * own[1:-1] + own[2:]
     wave = wave[:, :-2] - 2.0 * wave[:, 1:-1] + wave[:, 2:]
     values = wave[np.isfinite(wave)]
@@ -199,7 +200,7 @@ def _grid(geometry: Geometry) -> tuple[NDArray[np.intp], NDArray[np.intp], tuple
         )
         parts = [
             np.round(np.linspace(low, high, max(1, round((high - low) / size)) + 1))[:-1]
-            for low, high in zip(cuts[:-1], cuts[1:], strict=True)
+            for low, high in pairwise(cuts)
         ]
         edges.append(np.append(np.concatenate(parts), cuts[-1]).astype(np.intp))
     windows = tuple(
@@ -245,10 +246,10 @@ def _edges(clean: F4, geometry: Geometry) -> Edges:
     for index, amp in enumerate(geometry.amplifiers):
         owner[amp.window] = index
     distance, level, row, col, amplifier = [], [], [], [], []
-    rows, cols = np.indices(geometry.shape, sparse=True)
     for axis, last in ((0, False), (0, True), (1, False), (1, True)):
         plane, owners = (clean, owner) if axis == 0 else (clean.T, owner.T)
-        strip, belongs = (p[::-1][:reach] if last else p[:reach] for p in (plane, owners))
+        inwards = slice(None, None, -1 if last else 1)
+        strip, belongs = plane[inwards][:reach], owners[inwards][:reach]
         blocks = np.array_split(np.arange(strip.shape[1]), EDGE_BLOCKS)
         level.append([_median_along(strip[:, block]) for block in blocks])
         ids = [set(belongs[:, block].ravel().tolist()) for block in blocks]
@@ -261,7 +262,6 @@ def _edges(clean: F4, geometry: Geometry) -> Edges:
         row.append((here[0] + 0.5) * geometry.pitch[0])
         col.append((here[1] + 0.5) * geometry.pitch[1])
         distance.append((np.arange(reach) + 0.5) * geometry.pitch[axis])
-    del rows, cols
     return Edges(
         np.array(distance), np.array(level), np.array(row), np.array(col), np.array(amplifier, np.intp)
     )

@@ -1,4 +1,4 @@
-"""One finding of the inventory: what structure, where, how strong; and how findings become rows of a table."""
+"""One finding of the inventory: what structure, where, how strong; and findings as rows of a table."""
 
 from __future__ import annotations
 

@@ -73,7 +73,9 @@ def geometry(
     places : Table, optional
         Columns ``name`` and ``place`` in the image of the flats; before the instrument's.
     """
-    nominal, amplifiers = shape, (Amplifier("", (slice(0, shape[0]), slice(0, shape[1])), _forward()),)
+    whole = Amplifier("", (slice(0, shape[0]), slice(0, shape[1])), (slice(None), slice(None)))
+    nominal = shape
+    amplifiers: tuple[Amplifier, ...] = (whole,)
     if instrument is not None:
         nominal, found = _of_instrument(instrument, detector, shape)
         amplifiers = found or amplifiers
@@ -83,16 +85,12 @@ def geometry(
     size = 1.0 if plane is None or plane.pixel is None else plane.pixel
     unit = "pixel" if plane is None or plane.pixel is None else "mm"
     # A binned image, or one of larger pixels, covers the same silicon.
-    pitch = tuple(size * full / have for full, have in zip(nominal, shape, strict=True))
+    pitch = size * nominal[0] / shape[0], size * nominal[1] / shape[1]
     origin = None
     if plane is not None and detector in plane.names:
-        at, whole = plane.offset(detector, nominal), plane.shape(nominal)
-        origin = tuple(size * (a - w / 2.0) for a, w in zip(at, whole, strict=True))
-    return Geometry(shape, amplifiers, (pitch[0], pitch[1]), origin and (origin[0], origin[1]), unit)
-
-
-def _forward() -> Section:
-    return slice(None), slice(None)
+        at, every = plane.offset(detector, nominal), plane.shape(nominal)
+        origin = size * (at[0] - every[0] / 2.0), size * (at[1] - every[1] / 2.0)
+    return Geometry(shape, amplifiers, pitch, origin, unit)
 
 
 def _of_instrument(

@@ -13,7 +13,8 @@ from calibrant.effects._structure_geometry import Geometry
 from calibrant.product import Product
 from calibrant.stats import mad_std
 
-APART = 3.0  # sigmas beyond which one of the two is excluded
+APART = 3.0  # sigmas beyond which one of the two is excluded, and times as far as the other
+EXACT = 0.05  # relative: how well the predictions hold for large amplitudes
 NEAR = 3.0  # pixels within which findings of two levels are the same
 Levels = Mapping[tuple[str, str], tuple[float, float]]
 """Detector and band -> levels of the brighter and the fainter flat, adu."""
@@ -59,7 +60,7 @@ def _judged(name: str, bright: Sequence[Finding], faint: Sequence[Finding], leve
         pair = levels.get((finding.detector, finding.band)) or _of_band(levels, finding.band)
         if match is None or pair is None:
             continue
-        variance = finding.sigma**2 + match.sigma**2
+        variance = finding.sigma**2 + match.sigma**2 + (EXACT * match.amplitude) ** 2
         if math.isfinite(match.amplitude) and variance > 0:
             one.append(finding.amplitude)
             other.append(match.amplitude)
@@ -72,9 +73,9 @@ def _judged(name: str, bright: Sequence[Finding], faint: Sequence[Finding], leve
     for predicted in (a, a * q):
         away.append(abs(float(w * predicted @ (b - predicted))) / math.sqrt(float(w * predicted @ predicted)))
     verdict = "unknown"
-    if away[0] <= APART < away[1]:
+    if away[1] > APART * max(1.0, away[0]):
         verdict = "light"
-    elif away[1] <= APART < away[0]:
+    elif away[0] > APART * max(1.0, away[1]):
         verdict = "added"
     return Light(name, verdict, away[0], away[1], len(one))
 

@@ -21,7 +21,8 @@ from calibrant.stats import half_sample_mode
 
 F8 = NDArray[np.float64]
 WIDTH = 1.0  # cells: sigma of the smoothing
-CONFUSION = 0.05  # of structure that was taken away that may be left
+CONFUSION = 0.05  # relative, of an amplitude
+LEFT = 0.12  # of structure that was taken away that may be left
 HIGHEST = 0.12  # waves per cell: what is looked at of a spectrum
 BANDED = 5.5  # waves over the detector that a banded pattern has at least, on the average of its power
 ORIENTED = 0.5  # mean of the doubled angle, weighted by power, from which on a pattern has a direction
@@ -34,7 +35,7 @@ class Shape:
     Attributes
     ----------
     waves : float
-        Over the longer side: mean frequency, weighted by power.
+        Over the longer side: mean frequency, weighted by power; NaN if noise is all there is.
     direction : float
         0 for no preferred direction, 1 for parallel waves.
     """
@@ -77,7 +78,7 @@ class Pattern:
 
 
 def white(one: F8, other: F8) -> float:
-    """Covariance of two maps from cell to cell, without smooth structure: of second differences on both axes."""
+    """Covariance of two maps from cell to cell: second differences on both axes, which smooth structure lacks."""
     waves = []
     for plane in (one, other):
         wave = plane[:-2] - 2.0 * plane[1:-1] + plane[2:]
@@ -139,9 +140,9 @@ def shape_of(plane: F8) -> Shape:
     power = power - float(power[frequency > 0.35 * side].mean())  # of the noise from cell to cell
     use = (frequency > 0) & (frequency < HIGHEST * side)
     total = float(power[use].sum())
-    if total <= 0:
-        return Shape(0.0, 0.0)
-    waves = float((power[use] * frequency[use]).sum()) / total
+    waves = float((power[use] * frequency[use]).sum()) / total if total > 0 else 0.0
+    if waves <= 0:
+        return Shape(math.nan, 0.0)
     near = use & (frequency > 0.5 * waves)
     turned = complex(np.sum(power[near] * np.exp(2j * np.arctan2(fy, fx))[near]))
     return Shape(waves, min(1.0, abs(turned) / max(float(power[near].sum()), 1e-300)))
@@ -155,7 +156,7 @@ def patterns(
     Parameters
     ----------
     maps : mapping of band to array
-        (R, C), ln of the response without light, edges, rings; with the levels of the amplifiers, which are
+        (R, C), ln of the response without edges and rings; with light and levels of the amplifiers, which are
         the same in all bands. NaN where shadows lie.
     removed : mapping of band to float
         rms of what was taken away and may be left in part.
@@ -186,7 +187,7 @@ def _against(
     strength = {}
     for band, plane in differences.items():
         power, sigma = mean_and_sigma(products(plane, plane, windows))
-        left = CONFUSION * math.hypot(removed.get(band, 0.0), removed.get(reference, 0.0))
+        left = LEFT * math.hypot(removed.get(band, 0.0), removed.get(reference, 0.0))
         # Left-overs of removed structure are a power themselves: a detection is against noise and them.
         strength[band] = (power, math.hypot(sigma, left**2), shape_of(plane))
     templates = {}
@@ -227,8 +228,14 @@ def _zero(values: list[float]) -> tuple[float, float]:
 
 
 def _centred(plane: F8) -> F8:
-    """Without its mean: gains are the same in both bands, so that amplifiers keep their levels."""
-    return np.asarray(plane - np.nanmean(plane), np.float64)
+    """Without its mean and slow change, a cubic: the lamp may have another shape in each band."""
+    y, x = (np.linspace(-1.0, 1.0, n) for n in plane.shape)
+    good = np.isfinite(plane)
+    powers = [(i, n - i) for n in range(4) for i in range(n + 1)]
+    terms = np.array([(y**i)[:, np.newaxis] * (x**j)[np.newaxis, :] for i, j in powers])
+    inside = terms[:, good]
+    fit = np.linalg.solve(inside @ inside.T, inside @ plane[good])
+    return np.asarray(plane - np.tensordot(fit, terms, axes=(0, 0)), np.float64)
 
 
 def _smoothed(plane: F8) -> F8:
@@ -240,7 +247,7 @@ def _smoothed(plane: F8) -> F8:
 
 
 def _quietest(maps: Mapping[str, F8], windows: tuple[Section, ...]) -> str:
-    """The band that differs least from all others: what is common to all cancels, and most bands are alike."""
+    """The band that differs least from all others: what is common cancels, and most bands are alike."""
     bands = list(maps)
     if len(bands) == 2:
         power = {b: mean_and_sigma(products(p := _centred(maps[b]), p, windows))[0] for b in bands}

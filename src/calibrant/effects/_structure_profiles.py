@@ -1,4 +1,4 @@
-"""Profiles for plots: level against places on the detector and on the focal plane, with what was found there."""
+"""Profiles for plots: level against places on the detector and on the focal plane."""
 
 from __future__ import annotations
 

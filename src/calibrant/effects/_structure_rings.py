@@ -29,10 +29,15 @@ class Rings:
         Typical distance between rings, length.
     radius : array
         Middle of the bins, lengths.
+    mean : array
+        ln of the response along the radius, in the mean of the bands.
     profile, error : mapping of band to array
-        ln of the response along the radius, and its standard error.
+        The same in each band, and its standard error.
+    strength : mapping of band to tuple
+        Rings of the band in units of those in the mean, and the sigma of that.
     amplitude, sigma : mapping of band to float
-        rms over the detector, relative, from products of different sectors: noise does not add to it.
+        rms over the detector, relative. That of the mean is from products of different sectors: noise does
+        not add to it.
     """
 
     row: float
@@ -40,22 +45,23 @@ class Rings:
     significance: float
     period: float
     radius: F8
+    mean: F8
     profile: Mapping[str, F8]
     error: Mapping[str, F8]
+    strength: Mapping[str, tuple[float, float]]
     amplitude: Mapping[str, float]
     sigma: Mapping[str, float]
 
     def in_band(self, band: str) -> float:
-        """Sigmas of the mean product of sectors in a band."""
-        amplitude, sigma = self.amplitude[band], self.sigma[band]
-        return 0.5 * amplitude / sigma if amplitude > 0 and sigma > 0 else 0.0
+        """Sigmas of the strength in a band."""
+        strength, sigma = self.strength[band]
+        return abs(strength) / sigma if sigma > 0 else 0.0
 
     def plane(self, band: str, row: F8, col: F8) -> F8:
         """The rings of a band at places (R,), (C,)."""
         distance = np.hypot(row[:, np.newaxis] - self.row, col[np.newaxis, :] - self.col)
-        profile = self.profile[band]
-        good = np.isfinite(profile)
-        return np.interp(distance, self.radius[good], profile[good])
+        good = np.isfinite(self.mean)
+        return self.strength[band][0] * np.interp(distance, self.radius[good], self.mean[good])
 
 
 def rings(mean: F8, bands: Mapping[str, F8], row: F8, col: F8) -> Rings:
@@ -75,16 +81,20 @@ def rings(mean: F8, bands: Mapping[str, F8], row: F8, col: F8) -> Rings:
     sector, index, radius = _sectors(mean, row, col, centre, step)
     products = {band: _Products.of(plane, sector, index, radius.size) for band, plane in bands.items()}
     whole = _Products.of(mean, sector, index, radius.size)
+    strength = {band: found.against(whole.profile) for band, found in products.items()}
+    rms, error = whole.amplitude
     return Rings(
         row=centre[0],
         col=centre[1],
         significance=whole.significance,
         period=_period(whole.profile, step),
         radius=radius,
+        mean=whole.profile,
         profile={band: found.profile for band, found in products.items()},
         error={band: found.error for band, found in products.items()},
-        amplitude={band: found.amplitude[0] for band, found in products.items()},
-        sigma={band: found.amplitude[1] for band, found in products.items()},
+        strength=strength,
+        amplitude={band: c * rms for band, (c, _) in strength.items()},
+        sigma={band: math.hypot(c * error, sigma * rms) for band, (c, sigma) in strength.items()},
     )
 
 
@@ -111,7 +121,8 @@ def _centre(plane: F8, row: F8, col: F8) -> tuple[float, float]:
 
 def _binned(plane: F8, factor: int) -> F8:
     rows, cols = (size // factor * factor for size in plane.shape)
-    return plane[:rows, :cols].reshape(rows // factor, factor, cols // factor, factor).mean(axis=(1, 3))
+    parts = plane[:rows, :cols].reshape(rows // factor, factor, cols // factor, factor)
+    return np.asarray(parts.mean(axis=(1, 3)), np.float64)
 
 
 def _binned_axis(axis: F8, factor: int) -> F8:
@@ -145,7 +156,7 @@ def _sectors(
     limits = np.quantile(angle[good], np.linspace(0.0, 1.0, SECTORS + 1)[1:-1])
     sector = np.where(good, np.searchsorted(limits, angle), -1)
     radius = first + (np.arange(int(index[good].max()) + 1) + 0.5) * step
-    return sector.astype(np.intp), np.where(good, index, 0), radius
+    return sector.astype(np.intp), np.where(good, index, 0).astype(np.intp), np.asarray(radius, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +167,19 @@ class _Products:
     error: F8
     amplitude: tuple[float, float]
     significance: float
+    sectors: F8
+    count: F8
+
+    def against(self, profile: F8) -> tuple[float, float]:
+        """Factor of a profile that is in the sectors, and its sigma with each sector left out in turn."""
+        shape = np.where(np.isfinite(profile), profile, 0.0)
+        cross = np.sum(self.count * self.sectors * shape, axis=1)
+        square = np.sum(self.count * shape**2, axis=1)
+        if square.sum() <= 0:
+            return 0.0, 0.0
+        whole = float(cross.sum() / square.sum())
+        others = (cross.sum() - cross) / np.maximum(square.sum() - square, 1e-300)
+        return whole, math.sqrt((SECTORS - 1) / SECTORS * float(np.sum((others - whole) ** 2)))
 
     @classmethod
     def of(cls, plane: F8, sector: NDArray[np.intp], index: NDArray[np.intp], n: int) -> _Products:
@@ -175,7 +199,7 @@ class _Products:
         spread = math.sqrt((SECTORS - 1) / SECTORS * float(np.sum((np.array(squares) - square) ** 2)))
         amplitude = math.sqrt(max(square, 0.0))
         sigma = spread / (2.0 * amplitude) if amplitude > 0 else math.nan
-        return cls(profile, error, (amplitude, sigma), square / spread if spread > 0 else 0.0)
+        return cls(profile, error, (amplitude, sigma), square / spread if spread > 0 else 0.0, mean, count)
 
 
 def _mean_product(mean: F8, count: F8, sectors: list[int]) -> float:

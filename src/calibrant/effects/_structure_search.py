@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calibrant.effects import _structure_surface as surfaces
 from calibrant.effects._structure_digest import Digest
 from calibrant.effects._structure_finding import Finding
+from calibrant.effects._structure_lines import Column
 from calibrant.effects._structure_patterns import Pattern, patterns
 from calibrant.effects._structure_rings import Rings, rings
 from calibrant.effects._structure_shadows import (
@@ -107,19 +108,17 @@ class Search:
 
     def ringed(self, name: str, band: str) -> bool:
         """Whether a band of a detector has rings."""
-        found = self.found_rings.get(name)
-        return (
-            found is not None and found.significance > self.threshold and found.in_band(band) > self.threshold
-        )
+        return self._has_rings(name) and self.found_rings[name].in_band(band) > self.threshold
+
+    def _has_rings(self, name: str) -> bool:
+        return name in self.found_rings and self.found_rings[name].significance > self.threshold
 
     def _ring_planes(self, name: str) -> dict[str, F8]:
-        planes = {}
-        for d in self.of_detector(name):
-            has = self.ringed(name, d.band)
-            planes[d.band] = (
-                self.found_rings[name].plane(d.band, d.row, d.col) if has else np.zeros(d.map.shape)
-            )
-        return planes
+        has = self._has_rings(name)
+        return {
+            d.band: self.found_rings[name].plane(d.band, d.row, d.col) if has else np.zeros(d.map.shape)
+            for d in self.of_detector(name)
+        }
 
     def _shadows(self, name: str, rests: Mapping[str, F8]) -> None:
         planes = self._ring_planes(name)
@@ -135,15 +134,14 @@ class Search:
 
     def _patterns(self, name: str, rests: Mapping[str, F8]) -> None:
         digests, planes, found = self.of_detector(name), self._ring_planes(name), self.found_rings[name]
-        maps = {
-            d.band: np.where(
-                self._masks[name],
-                math.nan,
-                rests[d.band] + surfaces.by_amplifier(d, self.lights[d.band].offsets[name]) - planes[d.band],
-            )
-            for d in digests
-        }
-        removed = {d.band: found.amplitude[d.band] if self.ringed(name, d.band) else 0.0 for d in digests}
+        maps = {}
+        for d in digests:
+            # Light and gains come back: as fitted they differ from band to band by errors, themselves not.
+            row, col = np.broadcast_arrays(*surfaces.places(d, self.alone))
+            light = self.lights[d.band]
+            whole = rests[d.band] + surfaces.by_amplifier(d, light.offsets[name]) + light.at(row, col)
+            maps[d.band] = np.where(self._masks[name], math.nan, whole - planes[d.band])
+        removed = {d.band: found.amplitude[d.band] if self._has_rings(name) else 0.0 for d in digests}
         self.found_patterns[name], self.references[name] = patterns(
             maps, digests[0].windows, removed, self.threshold
         )
@@ -182,10 +180,15 @@ class Search:
                     both = min(float(whole[k]), abs(float(value[k])) / float(sigma[k]))
                     found.append(
                         self._judged(
-                            "amplifier_steps", math.expm1(value[k]), sigma[k] * math.exp(value[k]), detector=name,
-                            band=d.band, amplifier=d.geometry.amplifiers[k].name, significance=both,
+                            "amplifier_steps",
+                            math.expm1(value[k]),
+                            sigma[k] * math.exp(value[k]),
+                            detector=name,
+                            band=d.band,
+                            amplifier=d.geometry.amplifiers[k].name,
+                            significance=both,
                         )
-                    )  # fmt: skip
+                    )
         return found
 
     def _vignetting(self) -> list[Finding]:
@@ -278,15 +281,40 @@ class Search:
         return found
 
     def _columns(self) -> list[Finding]:
-        return [
-            Finding(
-                "column", d.detector, d.band, d.geometry.amplifiers[column.amplifier].name,
-                100.0 * column.amplitude, 100.0 * column.sigma, abs(column.amplitude) / column.sigma, True,
-                (column.rows[1] - column.rows[0]) * d.geometry.pitch[0], 0.5 * sum(column.rows), column.col,
-            )
-            for d in self.digests
-            for column in d.columns
-        ]  # fmt: skip
+        found = []
+        for d in self.digests:
+            rows = d.geometry.pitch[0]
+            for column in d.columns:
+                if self._at_a_shadow(d, column):
+                    continue
+                found.append(
+                    Finding(
+                        "column",
+                        d.detector,
+                        d.band,
+                        d.geometry.amplifiers[column.amplifier].name,
+                        amplitude=100.0 * column.amplitude,
+                        sigma=100.0 * column.sigma,
+                        significance=abs(column.amplitude) / column.sigma,
+                        detected=True,
+                        scale=(column.rows[1] - column.rows[0]) * rows,
+                        row=0.5 * sum(column.rows),
+                        col=column.col,
+                    )
+                )
+        return found
+
+    def _at_a_shadow(self, d: Digest, column: Column) -> bool:
+        """Whether the edge of a shadow may look like the column: it is steep where pixels are large."""
+        low, high = (row * d.geometry.pitch[0] for row in column.rows)
+        col = (column.col + 0.5) * d.geometry.pitch[1]
+        size = d.geometry.extent[1] / d.map.shape[1]
+        for shadow in self.found_shadows.get(d.detector, ()):
+            row, reach = float(d.row[int(shadow.row)]), 1.3 * shadow.radius * size
+            inside = abs(col - float(d.col[int(shadow.col)])) < reach and low - reach < row < high + reach
+            if inside and abs(column.amplitude) < 2.0 * shadow.depth:
+                return True
+        return False
 
     def _periodic(self) -> list[Finding]:
         return [

@@ -20,6 +20,7 @@ RING = (1.25, 1.8)  # radii of the surroundings in units of that of the patch
 COVER = 0.4  # of patch and surroundings that must be seen
 REACH = 1.3  # radii around a shadow that other structures leave out
 SMOOTH = 0.08  # of the map: what changes more slowly is not looked for in the small
+FAINTEST = 0.0015  # depth: what is shallower may be the error of an amplifier's level
 TRIALS = 1.4  # so many more sigmas for what may lie anywhere, at any size
 
 
@@ -86,7 +87,7 @@ def shadows(plane: F8, noise: F8, threshold: float) -> tuple[Shadow, ...]:
     for radius in np.geomspace(smallest, largest * max(plane.shape), number):
         depth, sigma = _contrast(filled, seen, float(radius), white)
         with np.errstate(invalid="ignore"):
-            deep = np.argwhere(depth > TRIALS * threshold * sigma)
+            deep = np.argwhere(depth > max(TRIALS * threshold * sigma, FAINTEST))
         candidates += [(float(depth[r, c]) / sigma, float(r), float(c), float(radius)) for r, c in deep]
     # A large shadow with a bright middle is found in parts: those that touch are one.
     labels, _ = label(binary_fill_holes(_discs(plane.shape, _apart(candidates))))

@@ -1,9 +1,9 @@
 """What changes slowly: the light over the focal plane, and the roll-off at the edges of the detectors.
 
-The surface is round, about an axis that may be off the middle, plus a plane: a polynomial over the focal plane in ln of the response, the same for all detectors of a band,
-with a free level for each amplifier: its shape comes from the slopes within amplifiers, so that gains cannot
-enter it. Uncertainties come from the scatter between blocks of a quarter of an amplifier (a sandwich
-estimator): other structure is correlated within them.
+The light is round, about an axis that may be off the middle, plus a plane: a polynomial over the focal plane
+in ln of the response, the same for all detectors of a band, with a free level for each amplifier. Its shape
+comes from the slopes within amplifiers, so that gains cannot enter it. Uncertainties come from the scatter
+between blocks of a quarter of an amplifier (a sandwich estimator): other structure is correlated within them.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class Surface:
 
     def at(self, row: F8, col: F8) -> F8:
         """ln of the light at places of the focal plane (lengths), zero in the middle."""
-        return np.tensordot(self.coefficients, _terms(self, row, col), axes=(0, 0))
+        return np.asarray(np.tensordot(self.coefficients, _terms(self, row, col), axes=(0, 0)), np.float64)
 
 
 def _terms(surface: Surface | tuple[tuple[float, float], float], row: F8, col: F8) -> F8:
     middle, half = surface if isinstance(surface, tuple) else (surface.middle, surface.half)
     y, x = (row - middle[0]) / half, (col - middle[1]) / half
     r2 = y * y + x * x
-    # A round loss about an axis nearby, and a plane: an axis that is off the middle looks like a plane and coma.
+    # A round loss about an axis nearby, and a plane: an axis off the middle looks like a plane and coma.
     return np.array([y, x, r2, y * r2, x * r2, r2 * r2])
 
 
@@ -143,7 +143,9 @@ def surface(digests: Sequence[Digest], masks: Mapping[str, NDArray[np.bool_]]) -
         Detector -> (R, C), True where a shadow lies.
     """
     alone = any(d.geometry.origin is None for d in digests)
-    corners = np.array([(*(p.min() for p in places(d, alone)), *(p.max() for p in places(d, alone))) for d in digests])
+    corners = np.array(
+        [(*(p.min() for p in places(d, alone)), *(p.max() for p in places(d, alone))) for d in digests]
+    )
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     frame = ((float(low[0] + high[0]) / 2, float(low[1] + high[1]) / 2), float(np.max(high - low)) / 2)
     everything = _sample(digests, masks, frame, alone)
@@ -299,7 +301,7 @@ def _edge_rest(digest: Digest, light: Surface, alone: bool) -> F8:
     offsets = np.append(light.offsets[digest.detector], math.nan)[edges.amplifier]
     rest = edges.level - offsets[..., np.newaxis] - light.at(edges.row + origin[0], edges.col + origin[1])
     rest = rest[:, 1:-1]  # the corners have two edges
-    return np.exp(rest.reshape(-1, rest.shape[-1]))
+    return np.asarray(np.exp(rest.reshape(-1, rest.shape[-1])), np.float64)
 
 
 def _mean(rest: F8) -> tuple[F8, F8]:

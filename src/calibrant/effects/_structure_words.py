@@ -88,7 +88,8 @@ KINDS: Mapping[str, Kind] = {
         "positions of pixels corrected instead",
     ),
     "chromatic_pattern": Kind(
-        "Difference between bands", "rms over the detector, against what most bands have", "length of its waves",
+        "Difference between bands", "rms over the detector, against what most bands have",
+        "length of its waves",
         "detector",
         "at the surface of the detector: coating or treatment absorbs and reflects by wavelength",
         "photons",
@@ -110,7 +111,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "periodic_pattern": Kind(
         "Periodic pattern", "amplitude of the sine", "period", "order of the readout",
-        "in the electronics of the readout, or in the layout of the pixels if it is a fixed fraction of the light",
+        "in the electronics of the readout; in the layout of pixels if it is a fraction of the light",
         "counts",
         "dividing is right only if it stays in place and goes with the light",
         "interference in the readout: subtract it frame by frame, do not divide",
@@ -159,54 +160,63 @@ def inventory(
     remarks : mapping of str to str
         More to say of a structure.
     """
-    rows = [
-        _row(name, [f for f in findings if f.structure == name], lights[name], threshold, unit, detectors, bands,
-             remarks.get(name, ""))
-        for name in STRUCTURES
-    ]  # fmt: skip
+    rows = []
+    for name in STRUCTURES:
+        own = [f for f in findings if f.structure == name]
+        rows.append(
+            _row(
+                own or [Finding(name)], lights[name], threshold, unit, detectors, bands, remarks.get(name, "")
+            )
+        )
     types = {"detected": bool, "significance": float, "amplitude": float, "sigma": float}
     return {name: np.array([row[name] for row in rows], types.get(name, str)) for name in rows[0]}
 
 
 def _row(
-    name: str, findings: Sequence[Finding], light: Light, threshold: float, unit: str,
-    detectors: Sequence[str], bands: Sequence[str], remark: str,
-) -> dict[str, object]:  # fmt: skip
+    findings: Sequence[Finding],
+    light: Light,
+    threshold: float,
+    unit: str,
+    detectors: Sequence[str],
+    bands: Sequence[str],
+    remark: str,
+) -> dict[str, object]:
+    name = findings[0].structure
     kind, found = KINDS[name], [f for f in findings if f.detected]
     # Of what was found the strongest; of what was not, that which came closest.
-    best = (
-        max(found, key=lambda f: abs(f.amplitude))
-        if found
-        else max(findings, key=lambda f: f.significance, default=Finding(name))
-    )
-    colour, verdict = chromatic(found), light.verdict
-    cure = kind.added if verdict == "added" else kind.cure
-    if name == "column":
-        cure = "; ".join(
-            [kind.cure] * any(f.amplitude < 0 for f in found)
-            + [kind.added] * any(f.amplitude > 0 for f in found)
-        )
+    nearest = max(findings, key=lambda f: f.significance)
+    best = max(found, key=lambda f: abs(f.amplitude)) if found else nearest
+    colour, range_of_bands = chromatic(found)
     row: dict[str, object] = {
         "structure": name,
         "detected": bool(found),
-        "significance": max((f.significance for f in found or findings), default=0.0),
+        "significance": max(f.significance for f in found or findings),
         "amplitude": best.amplitude,
         "sigma": best.sigma,
         "detectors": _listed([f.detector for f in found], detectors, "detectors") if found else "",
         "bands": _listed([f.band for f in found], bands, "bands") if found else "",
-        "amplifiers": _few([f.amplifier for f in found if f.amplifier]) if found else "",
+        "amplifiers": _few([f.amplifier for f in found if f.amplifier]),
         "coordinates": kind.coordinates,
-        "chromatic": colour[0],
-        "light": verdict,
+        "chromatic": colour,
+        "light": light.verdict,
         "chain": kind.chain,
-        "cure": cure,
+        "cure": _cure(kind, found, light),
     }
-    row["sentence"] = (
-        _story(kind, row, found, best, light, unit, colour[1], remark)
-        if found
-        else _nothing(kind, findings, best, threshold)
+    parts = (
+        [_what(kind, best, unit), _where(kind, row)] if found else [_nothing(kind, findings, best, threshold)]
     )
+    if found:
+        parts += [_colour(colour, range_of_bands), _about_light(light), _chain(kind, light)]
+        parts += [f"Is dividing by the flat right? {_capital(str(row['cure']))}.", remark]
+    row["sentence"] = " ".join(part for part in parts if part)
     return row
+
+
+def _cure(kind: Kind, found: Sequence[Finding], light: Light) -> str:
+    if kind is KINDS["column"]:  # dark and bright ones are different things
+        signs = {f.amplitude > 0 for f in found}
+        return "; ".join(text for sign, text in ((False, kind.cure), (True, kind.added)) if sign in signs)
+    return kind.added if light.verdict == "added" else kind.cure
 
 
 def chromatic(found: Sequence[Finding]) -> tuple[str, str]:
@@ -236,41 +246,43 @@ def chromatic(found: Sequence[Finding]) -> tuple[str, str]:
     return "no", ""
 
 
-def _story(
-    kind: Kind, row: Mapping[str, object], found: Sequence[Finding], best: Finding, light: Light, unit: str,
-    range_of_bands: str, remark: str,
-) -> str:  # fmt: skip
-    parts = [
-        f"{kind.name}: {best.amplitude:.3g} +- {best.sigma:.2g} % ({kind.amplitude}; {best.significance:.0f} sigma)"
-    ]
-    if kind.scale and math.isfinite(best.scale):
-        parts[0] += f", {kind.scale} {best.scale:.3g} {unit}"
-    parts[0] += "."
-    parts.append(
-        f"Seen in {row['detectors']}, {row['bands']}"
-        + (f", amplifiers {row['amplifiers']}" if row["amplifiers"] else "")
-        + f"; it goes by places on the {kind.coordinates}."
-        if kind.coordinates != "order of the readout"
-        else f"Seen in {row['detectors']}, {row['bands']}; it goes by the order of the readout."
+def _what(kind: Kind, best: Finding, unit: str) -> str:
+    size = f"{best.amplitude:.3g} +- {best.sigma:.2g} %"
+    text = f"{kind.name}: {size} ({kind.amplitude}; {best.significance:.0f} sigma)"
+    return text + (
+        f", {kind.scale} {best.scale:.3g} {unit}." if kind.scale and math.isfinite(best.scale) else "."
     )
-    if row["chromatic"] == "yes":
-        parts.append(f"Chromatic: {range_of_bands}.")
-    elif row["chromatic"] == "no":
-        parts.append("Within its errors the same in all bands that have it.")
-    parts.append(_about_light(light))
-    parts.append(
-        f"It enters {kind.chain}; it acts on {kind.acts_on}."
-        if light.verdict != "added" or kind.acts_on == "counts"
-        else f"It enters {kind.chain}."
-    )
-    parts.append(f"Is dividing by the flat right? {str(row['cure'])[0].upper()}{str(row['cure'])[1:]}.")
-    if remark:
-        parts.append(remark)
-    return " ".join(part for part in parts if part)
+
+
+def _where(kind: Kind, row: Mapping[str, object]) -> str:
+    text = f"Seen in {row['detectors']}, {row['bands']}"
+    if row["amplifiers"]:
+        text += f", amplifiers {row['amplifiers']}"
+    by = kind.coordinates if "readout" in kind.coordinates else f"place on the {kind.coordinates}"
+    return f"{text}; it goes by the {by}."
+
+
+def _colour(verdict: str, range_of_bands: str) -> str:
+    if verdict == "yes":
+        return f"Chromatic: {range_of_bands}."
+    return "Within its errors the same in all bands that have it." if verdict == "no" else ""
+
+
+def _chain(kind: Kind, light: Light) -> str:
+    if light.verdict == "added" and kind.acts_on != "counts":
+        return "It enters after the light: in the detector or its electronics."
+    return f"It enters {kind.chain}; it acts on {kind.acts_on}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _about_light(light: Light) -> str:
-    numbers = f"{light.from_light:.1f} sigma from a fixed fraction of the light, {light.from_added:.1f} from a fixed number of counts"
+    numbers = (
+        f"{light.from_light:.1f} sigma from a fixed fraction of the light, "
+        f"{light.from_added:.1f} from a fixed number of counts"
+    )
     if light.compared == 0:
         if light.verdict == "added":
             return "It is there without light: the darks show it."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from calibrant.effects._amplifiers import Region, read, regions
 from calibrant.effects._assembly import place_plane, places_table
@@ -19,8 +20,10 @@ from calibrant.effects.common import Record, begin, check_fits, facts, product_k
 from calibrant.errors import OptionError, SelectionError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Exposure, Frame
+from calibrant.instrument.sections import Section
 from calibrant.product import Kind, Product, Provenance, Quantity
 from calibrant.stack.pixel import PixelStep, apply_steps
+from calibrant.stats import MAD_TO_STD
 
 NAME = "amplifier_offsets"
 REACH = "pixel"
@@ -36,6 +39,8 @@ KIND = Kind(
 """Table ``interfaces``: quantity (``offset`` or ``gain_ratio``), one, other (amplifiers), step, sigma (adu,
 or ln of the level), rows (that were compared), used. Table ``amplifiers``: name and place of each."""
 MATCH_AS = "bias"
+SOURCE = 5.0  # sigmas above the sky
+GROWN = 4  # pixels about a source that hold its light
 
 Progress = Callable[[int, int, str], None]
 
@@ -79,7 +84,8 @@ def measure(
     ----------
     exposures : Exposures
         Of one detector, assembled, adu, with the level of the overscan (or bias) taken off. Kind ``flat``
-        gives gain ratios; all others (sky, darks) give offsets.
+        gives gain ratios; all others (sky, darks) give offsets, after the ratios of the flats are taken out
+        of their light.
     products : mapping of Product
         Not needed; kept for the provenance.
     **options
@@ -113,24 +119,39 @@ def measure(
             do="leave this step out",
         )
     saturation = facts(series, products or {}, saturation=choice.saturation).saturation
-    means = {"offset": _Mean(), "gain_ratio": _Mean()}
-    for done, (exposure, source) in enumerate(zip(series, series.sources(), strict=True), 1):
-        flat = exposure.kind == "flat"
-        means["gain_ratio" if flat else "offset"].add(read(source, saturation=saturation), flat)
+    windows = [amp.window for amp in amplifiers]
+
+    def level(name: str, mean: _Mean) -> Levels:
+        largest = choice.largest if name == "offset" else math.inf
+        steps = interfaces(
+            mean.image(), windows, width=choice.width, skip=choice.skip, gradient=choice.gradient
+        )
+        return solve(steps, len(amplifiers), limit=choice.limit, largest=largest)
+
+    frames = list(zip(series, series.sources(), strict=True))
+    frames.sort(key=lambda pair: pair[0].kind != "flat")  # stable: flats first, whose ratios the others need
+    means, levels = {"gain_ratio": _Mean(), "offset": _Mean()}, {}
+    response: NDArray[np.float32] | None = None
+    for done, (exposure, source) in enumerate(frames, 1):
+        image = read(source, saturation=saturation)
+        if exposure.kind == "flat":
+            means["gain_ratio"].add(image, True)
+        else:
+            if response is None and means["gain_ratio"].frames:
+                levels["gain_ratio"] = level("gain_ratio", means["gain_ratio"])
+                response = _response(levels["gain_ratio"], windows, image.shape)
+            empty = _without_sources(image, windows)
+            means["offset"].add(empty if response is None else empty / response, False)
         if progress is not None:
             progress(done, len(series), "frames")
-    windows = [amp.window for amp in amplifiers]
-    levels = {
-        name: solve(
-            interfaces(mean.image(), windows, width=choice.width, skip=choice.skip, gradient=choice.gradient),
-            len(amplifiers),
-            limit=choice.limit,
-            largest=choice.largest if name == "offset" else math.inf,
-        )
-        for name, mean in means.items()
-        if mean.frames
-    }
-    quantities = [q for name, level in levels.items() for q in _quantities(name, level, amplifiers, record)]
+    for name, mean in means.items():
+        if mean.frames and name not in levels:
+            levels[name] = level(name, mean)
+    if "offset" in levels and response is None:
+        record.notes.append("offset: without flats, light in the frames leaves its steps of the gains there")
+    quantities = [
+        q for name, found in levels.items() for q in _quantities(name, found, amplifiers, record, response)
+    ]
     return Product(
         NAME,
         instrument=series.instrument.name,
@@ -143,6 +164,28 @@ def measure(
         quantities=tuple(quantities),
         provenance=record.provenance(NAME, series, products or {}),
     )
+
+
+def _without_sources(image: NDArray[np.float32], windows: Sequence[Section]) -> NDArray[np.float32]:
+    """The sky of each amplifier alone: what stands out of it, stars and hits, is NaN with its surroundings."""
+    sky = image.copy()
+    for window in windows:
+        own = sky[window]  # a view
+        good = own[np.isfinite(own)]
+        if good.size:
+            middle = np.median(good)
+            bright = own > middle + SOURCE * MAD_TO_STD * np.median(np.abs(good - middle))
+            own[binary_dilation(bright, iterations=GROWN)] = np.nan
+    return sky
+
+
+def _response(ratios: Levels, windows: Sequence[Section], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Counts of equal light relative to the mean of the amplifiers, (rows, cols); 1 where it is not known."""
+    plane = np.ones(shape, np.float32)
+    for window, value in zip(windows, ratios.values, strict=True):
+        if math.isfinite(value):
+            plane[window] = math.exp(value)
+    return plane
 
 
 class _Mean:
@@ -171,7 +214,13 @@ class _Mean:
             return np.where(self._count > 0, self._total / self._count, np.float32(np.nan))
 
 
-def _quantities(name: str, levels: Levels, amplifiers: tuple[Region, ...], record: Record) -> list[Quantity]:
+def _quantities(
+    name: str,
+    levels: Levels,
+    amplifiers: tuple[Region, ...],
+    record: Record,
+    response: NDArray[np.float32] | None,
+) -> list[Quantity]:
     lost = [a.name for a, value in zip(amplifiers, levels.values, strict=True) if not math.isfinite(value)]
     if lost:
         record.notes.append(f"no {name} of amplifiers {', '.join(lost)}: none of their borders could be used")
@@ -193,6 +242,9 @@ def _quantities(name: str, levels: Levels, amplifiers: tuple[Region, ...], recor
             f"{name}: loops of borders do not close (chi2 {levels.chi2:.1f}); sigmas were raised"
         )
     values, sigmas, unit = levels.values, levels.sigma, "adu"
+    if name == "offset" and response is not None:  # found in counts of equal gain
+        here = np.array([response[amp.window][0, 0] for amp in amplifiers])
+        values, sigmas = values * here, sigmas * here
     if name == "gain_ratio":  # equal light gives fewer counts where the gain [e-/adu] is larger
         ratio = np.exp(-values)
         values, sigmas, unit = ratio / np.nanmedian(ratio), ratio / np.nanmedian(ratio) * sigmas, ""

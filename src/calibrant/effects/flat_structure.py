@@ -116,7 +116,7 @@ def measure(
     keys = {"detector": search.detectors[0]} if len(search.detectors) == 1 else {}
     return Product(
         NAME,
-        instrument=_instrument_of(digests, instrument),
+        instrument="" if instrument is None else instrument.name,
         keys=keys,
         tables=tables,
         units=_units(unit),
@@ -266,8 +266,3 @@ def _quantities(findings: list[Finding]) -> Iterator[Quantity]:
                 else max(own, key=lambda f: f.significance)
             )
             yield Quantity(name, best.amplitude, best.sigma, "%")
-
-
-def _instrument_of(digests: list[Digest], instrument: Instrument | None) -> str:
-    del digests
-    return "" if instrument is None else instrument.name
