@@ -49,6 +49,8 @@ def focal_plane(products: Iterable[Product], instrument: Instrument, quantity: s
     plane, found = instrument.focal_plane, _by_detector(products, quantity)
     if plane is None:
         raise SelectionError("the instrument has no focal plane", where=instrument.name)
+    for name in found:
+        plane.where(name)  # says so if it does not stand there
     shape = next((shape_of(p) for p in found.values() if "amplifiers" in p.tables), (100, 100))
     gap = round(GAP * shape[0]), round(GAP * shape[1])
     whole = plane.shape(shape, gap)
