@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from calibrant.files.fits import read, write
     from calibrant.frame import DQ, Exposure, Frame
     from calibrant.instrument import Instrument
+    from calibrant.pipeline.measure import measure
     from calibrant.product import Product, Quantity
     from calibrant.registry.store import Registry
     from calibrant.stack.noise import Noise
@@ -58,6 +59,7 @@ __all__ = [
     "effects",
     "errors",
     "instrument",
+    "measure",
     "read",
     "simulate",
     "write",
@@ -77,6 +79,7 @@ _HOMES = {
     "combine": "exposures",
     "compare": "comparison",
     "debug_pixel": "exposures",
+    "measure": "pipeline.measure",
     "read": "files.fits",
     "write": "files.fits",
     **dict.fromkeys(

@@ -119,7 +119,7 @@ def test_gain_ratios_come_from_flats_of_any_level():
 
 
 def test_both_at_once_and_the_table_of_interfaces():
-    product = amplifier_offsets.measure(series(sky(1), flat(2)))
+    product = amplifier_offsets.measure(series(sky(1, level=0.0), flat(2)))
     table = product.tables["interfaces"]
     assert set(table["quantity"]) == {"offset", "gain_ratio"}
     assert len(table["one"]) == 2 * (2 * 3 + 4)
@@ -127,7 +127,38 @@ def test_both_at_once_and_the_table_of_interfaces():
     row = np.flatnonzero(
         (table["one"] == "A00") & (table["other"] == "A01") & (table["quantity"] == "offset")
     )
-    assert table["step"][row[0]] == pytest.approx(-5.0, abs=5 * table["sigma"][row[0]])
+    response = {name: np.mean(list(GAINS.values())) / GAINS[name] for name in ("A00", "A01")}
+    step = OFFSETS["A01"] / response["A01"] - OFFSETS["A00"] / response["A00"]
+    assert table["step"][row[0]] == pytest.approx(step, abs=5 * table["sigma"][row[0]])
+
+
+def test_offsets_in_bright_sky_are_told_from_gains():
+    """Sky of 5000 electrons through gains that differ makes steps of 300 adu; offsets are 4 at most."""
+
+    def bright(number):
+        rng = np.random.default_rng((9, number))
+        light = rng.poisson(5000.0 * shape_of_light(0.02)) / plane(GAINS)
+        light[30:40, 60:70] += 20_000.0  # a star
+        return frame("light", number, light + plane(OFFSETS))
+
+    frames = [bright(number) for number in range(6)]
+    found, sigma = values(amplifier_offsets.measure(series(*frames, flat(8), flat(9))), "offset")
+    assert np.abs((found - centred(OFFSETS)) / sigma).max() < 4.0 and sigma.max() < 4.0
+    alone = amplifier_offsets.measure(series(*frames))
+    assert np.abs(values(alone, "offset")[0] - centred(OFFSETS)).max() > 50.0
+    assert any("without flats" in note for note in alone.provenance.notes)
+
+
+def test_the_bias_is_taken_off():
+    ramp = np.tile(np.linspace(0.0, 20.0, COLS), 4)[np.newaxis, :] * np.ones(
+        (2 * ROWS, 1)
+    )  # in each amplifier
+    frames = [frame("light", k, (sky(k).data + ramp)) for k in range(4)]
+    bias = Product("bias", instrument="test", planes={"data": ramp.astype(np.float32)}, units={"data": "adu"})
+    found, sigma = values(amplifier_offsets.measure(series(*frames), products={"bias": bias}), "offset")
+    assert np.abs((found - centred(OFFSETS)) / sigma).max() < 4.0
+    without, _ = values(amplifier_offsets.measure(series(*frames)), "offset")
+    assert np.abs(without - centred(OFFSETS)).max() > 10.0
 
 
 def test_a_slope_of_the_light_is_no_step():

@@ -14,15 +14,17 @@ from scipy.ndimage import binary_dilation
 
 from calibrant.effects._amplifiers import Region, read, regions
 from calibrant.effects._assembly import place_plane, places_table
-from calibrant.effects._input import check_products
+from calibrant.effects._input import check_products, prepare
 from calibrant.effects._interfaces import Levels, interfaces, solve
-from calibrant.effects.common import Record, begin, check_fits, facts, product_keys, versions
+from calibrant.effects._steps import bias_step
+from calibrant.effects.common import Record, begin, bias_for, check_fits, facts, product_keys, versions
 from calibrant.errors import OptionError, SelectionError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument.sections import Section
 from calibrant.product import Kind, Product, Provenance, Quantity
 from calibrant.stack.pixel import PixelStep, apply_steps
+from calibrant.stack.source import Source
 from calibrant.stats import MAD_TO_STD
 
 NAME = "amplifier_offsets"
@@ -87,7 +89,7 @@ def measure(
         gives gain ratios; all others (sky, darks) give offsets, after the ratios of the flats are taken out
         of their light.
     products : mapping of Product
-        Not needed; kept for the provenance.
+        ``bias``: subtracted. Its structure at the borders would be taken for offsets.
     **options
         width : int, 64. Pixels of a strip; at most a quarter of the amplifier.
         skip : int, 5. Pixels next to the border that are left out.
@@ -128,12 +130,12 @@ def measure(
         )
         return solve(steps, len(amplifiers), limit=choice.limit, largest=largest)
 
-    frames = list(zip(series, series.sources(), strict=True))
+    frames = list(zip(series, _prepared(series, products or {}, saturation), strict=True))
     frames.sort(key=lambda pair: pair[0].kind != "flat")  # stable: flats first, whose ratios the others need
     means, levels = {"gain_ratio": _Mean(), "offset": _Mean()}, {}
     response: NDArray[np.float32] | None = None
     for done, (exposure, source) in enumerate(frames, 1):
-        image = read(source, saturation=saturation)
+        image = read(source)
         if exposure.kind == "flat":
             means["gain_ratio"].add(image, True)
         else:
@@ -166,8 +168,15 @@ def measure(
     )
 
 
+def _prepared(series: Exposures, products: Mapping[str, Product], saturation: float | None) -> list[Source]:
+    """The frames without their bias, saturated pixels flagged."""
+    bias = bias_for(series, products)
+    steps = [() if bias is None else (bias_step(exposure, bias),) for exposure in series]
+    return [prepare(source, own, saturation) for source, own in zip(series.sources(), steps, strict=True)]
+
+
 def _without_sources(image: NDArray[np.float32], windows: Sequence[Section]) -> NDArray[np.float32]:
-    """The sky of each amplifier alone: what stands out of it, stars and hits, is NaN with its surroundings."""
+    """The sky of each amplifier: what stands out of it, stars and hits, is NaN with its surroundings."""
     sky = image.copy()
     for window in windows:
         own = sky[window]  # a view
