@@ -129,8 +129,8 @@ def _bars(axes: Axes, row: Row, order: Sequence[str], *, last: bool) -> None:
     )  # fmt: skip
     for place in across[~good]:
         axes.text(
-            place, (low + high) / 2, "none", ha="center", va="center", fontsize=SMALL, color=CURVES[1],
-            rotation=90,
+            place, low + 0.04 * (high - low), "none", ha="center", va="bottom", fontsize=SMALL,
+            color=CURVES[1], rotation=90,
         )  # fmt: skip
     axes.axhline(float(np.median(row.values[good])), color=CURVES[1], linewidth=1.0, linestyle="--", zorder=1)
     axes.set_ylim(low, high)

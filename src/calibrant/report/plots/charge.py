@@ -33,6 +33,7 @@ from calibrant.report.plots.sheets import (
     LEFT,
     Columns,
     Style,
+    absent,
     drawable,
     headed,
     parts,
@@ -79,9 +80,9 @@ def crosstalk_matrix(product: Product) -> Figure:
     facts = (
         "grey: itself, or not measured",
         f"pale: below {SURE:g} sigma" if known else "",
-        f"median sigma {np.nanmedian(sigmas):.2g} {ten}".strip() if known else "",
+        f"median sigma {np.nanmedian(sigmas):.2g}{f'×{ten}' if ten else ''}" if known else "",
     )
-    figure = headed(titled(product, "crosstalk"), facts, LEFT + side + 1.25, BELOW + side)
+    figure = headed(titled(product, "coefficients [source][target]"), facts, LEFT + side + 1.25, BELOW + side)
     axes = figure.add_axes(Box(LEFT, BELOW, side, side).on(figure))
     dress(axes, "target: sees the ghost", "source: holds the light")
     noise = SURE * float(np.nanmedian(sigmas)) if known else 0.0
@@ -132,17 +133,18 @@ def transfer_trails(product: Product) -> Figure:
         If the product has no such table, or no trail is a number.
     """
     ways = drawable(product, "trail", "deferred", "sigma", "pixel", "amplifier", by="direction")
-    names = list(dict.fromkeys(str(one) for rows in ways.values() for one in rows["amplifier"]))
+    seen = drawable(product, "trail", "deferred")
+    names = list(seen)
     looks = styles(names)
     dots = {name: replace(look, line="") for name, look in looks.items()}
     key = [look.entry(name) for name, look in dots.items()] if len(names) > 1 else []
-    facts = typical_facts(product, *(f"cti_{way}" for way in ways))
+    facts = (*typical_facts(product, *(f"cti_{way}" for way in ways)), absent(product, "trail", seen))
     figure, axes = sheet(titled(product, "deferred charge"), facts, (HALF,) * len(ways), key)
     for one, (way, rows) in zip(axes, ways.items(), strict=True):
         last = one is axes[-1]
         dress(one, "pixel of the overscan, behind the last one with light" if last else "", grid=True)
         one.set_ylabel(label(f"{way}, deferred", "adu"), fontsize=TEXT, color=INK)
-        _trails(one, parts(rows), looks)
+        _trails(one, {name: own for name, own in parts(rows).items() if name in seen}, looks)
         one.tick_params(labelbottom=last)
     return figure
 

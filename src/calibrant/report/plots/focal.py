@@ -18,7 +18,7 @@ from calibrant.report.plots.amplifiers import BAR, places, row_of
 from calibrant.report.plots.canvas import INK, SMALL, TEXT, Box
 from calibrant.report.plots.grids import NOTHING, RISING, bar
 from calibrant.report.plots.panels import product_title
-from calibrant.report.plots.sheets import headed, scaled, short
+from calibrant.report.plots.sheets import headed, scaled, short, with_unit
 from calibrant.report.plots.tiles import Tile, bare, names_of, paint, rising, shade, shape_of, tiles, write_in
 
 GAP = 0.05
@@ -100,8 +100,8 @@ def _plane_facts(
     good = values[np.isfinite(values)]
     lost = [name for name in plane.names if name not in found]
     return (
-        f"median {short(float(np.median(good)))} {unit}".rstrip(),
-        f"{short(float(good.min()))} to {short(float(good.max()))} {unit}".rstrip(),
+        f"median {with_unit(short(float(np.median(good))), unit)}",
+        f"{short(float(good.min()))} to {with_unit(short(float(good.max())), unit)}",
         f"{good.size} of {values.size} measured",
         "gaps not to scale",
         *((f"grey: no product of {', '.join(lost)}",) if lost else ()),

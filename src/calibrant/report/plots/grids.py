@@ -68,7 +68,10 @@ def cells(
 
 def decades(noise: float, reach: float) -> list[float]:
     """Ticks of an axis that `about_zero` bends: zero, and powers of ten beyond the noise on both sides."""
-    powers = 10.0 ** np.arange(np.ceil(np.log10(noise)), np.floor(np.log10(reach)) + 1)
+    powers = 10.0 ** np.arange(np.floor(np.log10(noise)), np.floor(np.log10(reach)) + 1)
+    if len(powers) < 4:
+        powers = np.sort(np.concatenate([powers, 3.0 * powers]))
+    powers = powers[(powers >= noise) & (powers <= reach)]
     return [*(-powers[::-1]), 0.0, *powers]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from calibrant.product import Product
@@ -236,6 +237,8 @@ def _map(figure: Figure, a: NDArray[np.float64], sigma: NDArray[np.float64], noi
         return f"{value:.2f}" if math.isfinite(value) and sure else ""
 
     cells(axes, a, norm, EITHER, text)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     bar(figure, Box(LEFT + SIDE + 0.12, BELOW, 0.14, SIDE), norm, EITHER, f"a [{unit}]")
 
 
@@ -253,6 +256,7 @@ def _falling(axes: Axes, a: NDArray[np.float64], sigma: NDArray[np.float64], noi
         axes.minorticks_off()
         axes.yaxis.set_major_formatter(plain)
     axes.axhline(0.0, color=INK, linewidth=0.8, zorder=1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-0.4, float(distance.max()) + 0.4)
     axes.text(
         0.98, 0.98, f"hollow: below {SURE:g} sigma", ha="right", va="top", fontsize=SMALL, color=FAINT,

@@ -28,7 +28,7 @@ from calibrant.report.plots.canvas import (
     text_width,
     wrapped,
 )
-from calibrant.report.plots.panels import product_title
+from calibrant.report.plots.panels import product_title, quantity_text
 from calibrant.report.plots.pixels import RAISED, unit_text
 
 WIDE, TALL, LOW = 6.4, 3.5, 1.5
@@ -154,15 +154,21 @@ def typical(product: Product, name: str) -> float:
     return float(np.median(values)) if values else math.nan
 
 
+def with_unit(number: str, unit: str) -> str:
+    """A number and the unit that `scaled` gave: ``−3.06×10⁻⁶/e⁻``."""
+    return f"{number}×{unit}" if unit.startswith("10") else f"{number} {unit}".rstrip()
+
+
 def typical_facts(product: Product, *names: str) -> tuple[str, ...]:
-    """``median gain 1.395 e⁻/ADU`` of each quantity that has a number."""
+    """``median gain 1.395 e⁻/ADU`` of each quantity that has a number; one alone with its error."""
     told = []
     for name in names:
         own = [q for q in product.quantities if q.name == name and math.isfinite(q.value)]
         if own:
             size, unit = scaled([typical(product, name)], own[0].unit)
-            words = f"{name.replace('_', ' ')} {short(typical(product, name) / size)} {unit}".rstrip()
-            told.append(("median " if len(own) > 1 else "") + words)
+            number = with_unit(short(typical(product, name) / size), unit)
+            words = f"median {name.replace('_', ' ')} {number}"
+            told.append(words if len(own) > 1 else quantity_text(own[0]))
     return tuple(told)
 
 
