@@ -14,13 +14,17 @@ from scipy.interpolate import CubicSpline
 from calibrant.stats import MAD_TO_STD, weighted_line
 
 Array = NDArray[np.float64]
+Curve = Callable[[Array], Array]
 Model = Literal["quadratic", "polynomial", "spline"]
 
 BIWEIGHT = 4.685  # sigma: Tukey's limit, which keeps 95 % of the precision for normal errors
 ROUNDS = 20
 FEW = 3  # points of a line
+LEAST = 3  # knots of a spline
 SAME = 0.01  # relative: light that differs less is one level, however well a photodiode tells it
 REACH = 3.0  # of the light: within less, a bent curve and a straight one with another slope are alike
+UNSURE = 0.01  # of the signal: a correction with a larger standard error does more harm than none
+PLACES = 65  # along a curve, where its error is looked at
 FALL = 0.02  # relative: a fall that no lamp or shutter makes of one level
 
 
@@ -34,13 +38,13 @@ class Choice:
     order : int
         Of the polynomial, at least 2.
     knots : int
-        Of the spline, besides the one at 0; fewer where there are no levels between two.
+        Of the spline, besides the one at 0; fewer where there are no levels between two, or too few in all.
     low, high : float
         adu: the part that is taken as straight for a first line; levels below `low` are not used at all.
     limit : float
         Deviation from that line, relative, at which the response turns off.
     offset : bool
-        Whether light may be there that is not stated: a shutter that is slow, or stray light.
+        Whether there may be signal at no light: a shutter that is slow, stray light, a pedestal.
     """
 
     model: Model = "spline"
@@ -71,6 +75,8 @@ class Response:
         (levels,): ideal line, adu; deviations of the measured and of the corrected levels from it, relative.
     used : ndarray of bool
         (levels,).
+    correction, error : callable
+        Signal (n,) -> correction, and its standard error, adu.
     """
 
     slope: float
@@ -86,7 +92,8 @@ class Response:
     before: Array
     after: Array
     used: NDArray[np.bool_]
-    correction: Callable[[Array], Array]
+    correction: Curve
+    error: Curve
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -141,19 +148,21 @@ def respond(light: Array, mean: Array, sigma: Array, choice: Choice) -> Response
     used = good & below
     notes = _falls(light, mean, sigma, used)
     top = float(mean[used].max())
-    base, terms = functions(choice, mean[used], top)
+    knots = max(LEAST, min(choice.knots, _levels(light[used]) - 2 - choice.offset))
+    base, terms = functions(replace(choice, knots=knots), mean[used], top)
     needed = terms + 2 + choice.offset
     words = _too_little(light[used], needed, choice)
     if words:
         return replace(_nothing(len(mean), words), turnoff=turnoff, turnoff_sigma=turnoff_sigma)
     theta, covariance, kept = _solve(light, mean, sigma, used, base, choice.offset)
     first = 2 if choice.offset else 1
-    found, errors = -theta[first:], np.sqrt(np.diag(covariance))
+    correction, error = _bend(base, -theta[first:], covariance[first:, first:], top)
+    unsure = float(np.max(error(np.linspace(0.0, top, PLACES)))) / top
+    if unsure > UNSURE:
+        words = f"its levels of light leave the correction uncertain by {100 * unsure:.2g} % of the signal"
+        return replace(_nothing(len(mean), words), turnoff=turnoff, turnoff_sigma=turnoff_sigma)
+    errors = np.sqrt(np.diag(covariance))
     line = theta[0] * light + (theta[1] if choice.offset else 0.0)
-
-    def correction(u: Array) -> Array:
-        return np.asarray(base(np.clip(u, 0.0, top)) @ found, np.float64)
-
     with np.errstate(divide="ignore", invalid="ignore"):
         before = mean / line - 1.0
         after = (mean + correction(np.nan_to_num(mean))) / line - 1.0
@@ -161,7 +170,7 @@ def respond(light: Array, mean: Array, sigma: Array, choice: Choice) -> Response
         slope=float(theta[0]),
         offset=float(theta[1]) if choice.offset else 0.0,
         offset_sigma=float(errors[1]) if choice.offset else 0.0,
-        coefficients=found,
+        coefficients=-theta[first:],
         sigmas=errors[first:],
         bottom=float(mean[used].min()),
         top=top,
@@ -172,19 +181,38 @@ def respond(light: Array, mean: Array, sigma: Array, choice: Choice) -> Response
         after=after,
         used=kept,
         correction=correction,
+        error=error,
         notes=notes,
     )
 
 
+def _bend(base: Curve, coefficients: Array, covariance: Array, top: float) -> tuple[Curve, Curve]:
+    """Correction and its standard error, both functions of the signal, adu; held beyond the top."""
+
+    def correction(u: Array) -> Array:
+        return np.asarray(base(np.clip(u, 0.0, top)) @ coefficients, np.float64)
+
+    def error(u: Array) -> Array:
+        terms = base(np.clip(u, 0.0, top))
+        return np.asarray(np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", terms, covariance, terms), 0.0)))
+
+    return correction, error
+
+
 def _too_little(light: Array, needed: int, choice: Choice) -> str:
     """Why levels of light cannot tell a curve from a line; empty if they can."""
-    order = np.sort(light)
-    levels = 1 + int(np.count_nonzero(np.diff(order) > SAME * order[1:]))
+    levels, span = _levels(light), light.max() / light.min()
     if levels < needed:
         return f"{levels} usable level{'s' if levels > 1 else ''} of light, the {choice.model} needs {needed}"
-    if order[-1] < REACH * order[0]:
-        return f"its levels of light span a factor {order[-1] / order[0]:.3g}, where {REACH:g} is needed"
+    if span < REACH:
+        return f"its levels of light span a factor {span:.3g}, where {REACH:g} is needed"
     return ""
+
+
+def _levels(light: Array) -> int:
+    """How many differ by more than a lamp scatters."""
+    order = np.sort(light)
+    return 1 + int(np.count_nonzero(np.diff(order) > SAME * order[1:]))
 
 
 def straight(light: Array, mean: Array, sigma: Array, low: NDArray[np.bool_]) -> tuple[float, float]:
@@ -310,5 +338,5 @@ def _nothing(levels: int, why: str) -> Response:
     nan, empty = np.full(levels, math.nan), np.zeros(0)
     return Response(
         *(math.nan,) * 3, empty, empty, *(math.nan,) * 4, nan, nan, nan, np.zeros(levels, bool),
-        correction=np.zeros_like, notes=(f"{why}: it has no correction",),
+        correction=np.zeros_like, error=np.zeros_like, notes=(f"{why}: it has no correction",),
     )  # fmt: skip

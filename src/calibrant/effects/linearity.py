@@ -61,6 +61,7 @@ UNITS = {
     "linearity.residual_after": "%",
     "curve.measured": "adu",
     "curve.correction": "adu",
+    "curve.sigma": "adu",
 }
 NODES = 257
 """Of the table of a curve: linear in between, a parabola of 1 % at the top is met within 4e-8 of the top."""
@@ -77,7 +78,7 @@ class _Options:
     knots: int = 8
     straight: tuple[float, float] = (30.0 / 65535.0, 20000.0 / 65535.0)
     limit: float = 3.0
-    offset: bool | None = None
+    offset: bool = True
     saturation: float | None = None
 
     def __post_init__(self) -> None:
@@ -128,7 +129,7 @@ def measure(
         straight : (float, float). Part of the range [fractions of the saturation level] that a first line is
         laid through; levels below it are left out. 30 and 20 000 adu of 16 bits.
         limit : float, 3 %. Deviation from that line at which an amplifier turns off.
-        offset : bool. Whether light may be there that is not stated; by default for exposure times alone.
+        offset : bool, True. Whether there may be signal at no light: a slow shutter, stray light, a pedestal.
         saturation : float, adu. Raw values from which on a pixel is left out; None takes the instrument's.
 
     Returns
@@ -164,7 +165,7 @@ def measure(
         low=wanted.straight[0] * top,
         high=wanted.straight[1] * top,
         limit=wanted.limit / 100.0,
-        offset=fact == "exptime" if wanted.offset is None else wanted.offset,
+        offset=wanted.offset,
     )
     found = [respond(light, mean[:, k], sigma[:, k], choice) for k in range(len(places))]
     if not any(response.found for response in found):
@@ -173,10 +174,7 @@ def measure(
             got=f"{places[0].name}: {found[0].notes[0]}".removeprefix(": "),
             do="take flats of more levels, from little light to near saturation",
         )
-    for place, response in zip(places, found, strict=True):
-        record.notes += [
-            f"amplifier {place.name}: {note}".replace("amplifier :", "") for note in response.notes
-        ]
+    record.notes += _notes(places, found)
     names = [label(exposure, index) for index, exposure in enumerate(series)]
     tables = {"linearity": _table(names, light, mean, places, found), "curve": _curves(places, found)}
     if len(places) > 1:
@@ -284,12 +282,14 @@ def _table(
 def _curves(places: Sequence[Region], found: Sequence[Response]) -> dict[str, NDArray[Any]]:
     """The correction of each amplifier at equal distances from 0 to the end of its validity."""
     measured = [np.linspace(0.0, response.top, NODES) for response in found]
+    curves = [
+        (r.correction(u), r.error(u)) if r.found else (u, u) for r, u in zip(found, measured, strict=True)
+    ]
     return {
         "amplifier": np.repeat([place.name for place in places], NODES),
         "measured": np.concatenate(measured),
-        "correction": np.concatenate(
-            [r.correction(u) if r.found else u for r, u in zip(found, measured, strict=True)]
-        ),
+        "correction": np.concatenate([correction for correction, _ in curves]),
+        "sigma": np.concatenate([sigma for _, sigma in curves]),
     }
 
 
@@ -324,6 +324,18 @@ def _quantities(place: Region, response: Response, choice: Choice) -> list[Quant
             sigma = float(response.sigmas[power - 2]) / per
         values.append(Quantity(f"c{power}", value, sigma, unit, name))
     return values
+
+
+def _notes(places: Sequence[Region], found: Sequence[Response]) -> list[str]:
+    """One sentence for all amplifiers of which the same is to be said."""
+    said: dict[str, list[str]] = {}
+    for place, response in zip(places, found, strict=True):
+        for note in response.notes:
+            said.setdefault(note, []).append(place.name)
+    words = {
+        note: f"amplifier{'s' if len(names) > 1 else ''} {', '.join(names)}" for note, names in said.items()
+    }
+    return [f"{words[note]}: {note}" if names != [""] else note for note, names in said.items()]
 
 
 def _shutter(found: Sequence[Response], fact: str, record: Record) -> list[Quantity]:
