@@ -205,6 +205,13 @@ def test_points_are_those_of_the_table_and_hollow_where_left_out():
     assert np.array_equal(axes.lines[2].get_ydata(), rows["model"][rows["used"]])
 
 
+def test_the_detector_may_be_known_by_its_amplifiers_alone():
+    product = gain_product()
+    places = {key: PLACES[key] for key in ("name", "place")}
+    bare = replace(product, tables={**product.tables, "amplifiers": places})
+    assert encode(plots.amplifier_bars(bare), dpi=30) == encode(plots.amplifier_bars(product), dpi=30)
+
+
 def test_residuals_stay_within_the_axes():
     product = gain_product()
     table = dict(product.tables["ptc"])

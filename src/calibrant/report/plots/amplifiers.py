@@ -20,7 +20,7 @@ from calibrant.report.plots.tiles import bare, names_of, paint, rising, shade, s
 
 PANEL, GAP, LEFT, BELOW = 1.45, 0.3, 0.95, 0.55
 WIDE, MAP, BETWEEN, BAR = 4.6, 4.6, 0.35, 0.14
-SKIPPED = frozenset({"pairs", "levels"})
+SKIPPED = frozenset({"pairs", "levels", "sources"})
 """Counts, which no bar says better than the table."""
 CHECKS = frozenset({"chi2", "chi2_serial", "chi2_parallel", "noise_ratio", "residual_rms"})
 """How well it was measured, not what: on a page of their own."""

@@ -40,7 +40,7 @@ def amplifier_borders(product: Product) -> Figure:
         If a table is missing, or no step was measured.
     """
     table = table_of(product, "interfaces", "quantity", "one", "other", "step", "sigma", "used")
-    table_of(product, "amplifiers", "name", "place", "rows", "cols")
+    table_of(product, "amplifiers", "name", "place")
     found = {name: rows for name, rows in parts(table, "quantity").items() if np.isfinite(rows["step"]).any()}
     if not found:
         raise SelectionError(f"the {product.kind} has no step that was measured")

@@ -38,9 +38,12 @@ def tiles(product: Product, first: tuple[int, int]) -> Iterator[Tile]:
 
 
 def shape_of(product: Product) -> tuple[int, int]:
-    """Rows, columns of the detector."""
+    """Rows, columns of the detector: as stated, or up to the farthest end of its amplifiers."""
     table = product.tables["amplifiers"]
-    return int(table["rows"][0]), int(table["cols"][0])
+    if "rows" in table and "cols" in table:
+        return int(table["rows"][0]), int(table["cols"][0])
+    ends = [bounds(parse_section(str(place)), (0, 0)) for place in table["place"]]
+    return max(end[1] for end in ends), max(end[3] for end in ends)
 
 
 def rising(values: NDArray[np.float64]) -> Normalize:
