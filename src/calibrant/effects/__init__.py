@@ -17,11 +17,14 @@ if TYPE_CHECKING:
         defects,
         flat,
         flat_structure,
+        fringe_frame,
         gain,
+        illumination,
         linearity,
         overscan,
         pedestal,
         read_noise,
+        sky_flat,
     )
 
 __all__ = [
@@ -35,11 +38,14 @@ __all__ = [
     "defects",
     "flat",
     "flat_structure",
+    "fringe_frame",
     "gain",
+    "illumination",
     "linearity",
     "overscan",
     "pedestal",
     "read_noise",
+    "sky_flat",
 ]
 
 

@@ -21,6 +21,7 @@ NAMED = 3  # files that a message names before it counts
 PLAIN_KINDS = frozenset({"bias", "dark", "flat", "light"})
 PRODUCTS = (
     "overscan", "pedestal", "bias", "dark", "flat", "defects", "gain", "read_noise", "cosmic_rays",
+    "sky_flat", "illumination",
 )  # fmt: skip
 """Keys that `products` of a measurement may have."""
 

@@ -261,6 +261,14 @@ def _rate_error(product: Product, time: float, after: Collection[Product | str])
     return (own + common * np.float32(1.0 - 2.0 / (c * time))).astype(np.float32)
 
 
+def light_steps(exposure: Exposure, bias: Product | None, dark: Product | None) -> tuple[PixelStep, ...]:
+    """The steps that take bias and dark from frames of light; those of them that are given."""
+    steps = [] if bias is None else [bias_step(exposure, bias)]
+    if dark is not None:
+        steps.append(dark_step(exposure, dark, after=() if bias is None else (bias,)))
+    return tuple(steps)
+
+
 def flat_step(product: Product) -> PixelStep:
     """``data /= flat``; its error goes to `systematic`."""
     check_kind(product, "flat", "")

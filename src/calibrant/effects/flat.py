@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calibrant.effects import common
 from calibrant.effects._flat_light import Light, gain_of, look, patterns
 from calibrant.effects._input import check_products, prepare
-from calibrant.effects._steps import bias_step, dark_step, dark_time, flat_step, name_of
+from calibrant.effects._steps import dark_time, flat_step, light_steps, name_of
 from calibrant.errors import HistoryError, OptionError, SelectionError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, NO_DATA, Exposure, Frame
@@ -194,16 +194,8 @@ def prepared(
                 where=name_of(exposure),
                 do="give a bias, or a dark of this exposure time that holds it",
             )
-        found.append(prepare(source, steps_of(exposure, bias, dark), saturation))
+        found.append(prepare(source, light_steps(exposure, bias, dark), saturation))
     return found
-
-
-def steps_of(exposure: Exposure, bias: Product | None, dark: Product | None) -> tuple[PixelStep, ...]:
-    """The steps that take bias and dark from a flat."""
-    steps = [] if bias is None else [bias_step(exposure, bias)]
-    if dark is not None:
-        steps.append(dark_step(exposure, dark, after=() if bias is None else (bias,)))
-    return tuple(steps)
 
 
 def _usable(
@@ -314,7 +306,7 @@ def _common_error(
     """Variance of the scaled flat from bias and dark, which all frames share; at the mean of the times."""
     total: NDArray[Any] | None = None
     middle = series[len(series) // 2]
-    for step in steps_of(middle, products.get("bias"), products.get("dark")):
+    for step in light_steps(middle, products.get("bias"), products.get("dark")):
         if step.offset_variance is not None:
             part = np.asarray(step.offset_variance) * np.float32(step.offset_factor**2)
             total = part if total is None else total + part

@@ -1,0 +1,113 @@
+"""Sources on the sky: pixels that hold more than it, above a background that may vary, and their wings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, zoom
+
+from calibrant.errors import OptionError
+from calibrant.stats import mad_std
+
+F4 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+SMOOTH = 1.5  # pixels: sigma of what the image is smoothed with before sources are looked for
+FILLED = 0.25  # of a box of the background: with fewer good pixels it takes the value of its neighbours
+ITERATIONS = 4
+
+
+@dataclass(frozen=True)
+class Search:
+    """How sources are found.
+
+    Attributes
+    ----------
+    sigma : float
+        Limit over the noise of the smoothed image.
+    box : int
+        Of the background, pixels: larger than sources, smaller than what the sky varies over.
+    grow : int
+        Pixels around a source that belong to it: faint wings.
+    """
+
+    sigma: float = 4.0
+    box: int = 48
+    grow: int = 6
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0 or self.box < 4 or self.grow < 0:
+            raise OptionError(
+                "sources are searched with a sigma above 0, a box of 4 pixels or more, and grow of 0 or more",
+                got=f"sigma {self.sigma:g}, box {self.box}, grow {self.grow}",
+            )
+
+
+def boxes(shape: tuple[int, ...], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Edges of boxes of about `size` pixels that cover an image, along rows and along columns."""
+    rows, cols = (np.linspace(0, n, max(1, round(n / size)) + 1).round().astype(np.int64) for n in shape)
+    return rows, cols
+
+
+def box_medians(image: F4, size: int, least: float = FILLED) -> F4:
+    """Median of each box; NaN where less than a part `least` of its pixels is good. NaN pixels are not."""
+    rows, cols = boxes(image.shape, size)
+    found = np.full((rows.size - 1, cols.size - 1), np.nan, np.float32)
+    for r in range(rows.size - 1):
+        band = image[rows[r] : rows[r + 1]]
+        for c in range(cols.size - 1):
+            box = band[:, cols[c] : cols[c + 1]]
+            values = box[np.isfinite(box)]
+            if values.size and values.size >= least * box.size:
+                found[r, c] = np.median(values)
+    return found
+
+
+def background(image: F4, size: int) -> F4:
+    """What varies slowly: medians of boxes, with a smooth surface through them; float32, as the image.
+
+    Boxes without good pixels are like the nearest ones that have some; NaN if there is none.
+    """
+    coarse = box_medians(image, size)
+    missing = np.isnan(coarse)
+    if missing.all():
+        return np.full(image.shape, np.nan, np.float32)
+    if missing.any():
+        at = distance_transform_edt(missing, return_distances=False, return_indices=True)
+        coarse = coarse[tuple(at)]
+    factors = [n / m for n, m in zip(image.shape, coarse.shape, strict=True)]
+    surface: F4 = zoom(coarse, factors, order=3, mode="nearest", grid_mode=True)
+    return surface
+
+
+def sources(image: F4, search: Search) -> Mask:
+    """Pixels that are no sky: those of sources, grown, and those that are NaN.
+
+    Parameters
+    ----------
+    image : ndarray
+        float32, (rows, cols), in any unit; structure of the detector in it would be taken for sources.
+    search : Search
+    """
+    bad = ~np.isfinite(image)
+    mask, disc = bad, _disc(search.grow)
+    for _ in range(ITERATIONS):
+        if mask.all():
+            break
+        rest = image - background(np.where(mask, np.float32(np.nan), image), search.box)
+        rest[~np.isfinite(rest)] = 0
+        smooth = gaussian_filter(rest, SMOOTH)
+        bright = smooth > search.sigma * float(mad_std(smooth[~mask]))
+        bright &= ~bad
+        found = binary_dilation(bright, disc) | bad
+        if (found == mask).all():
+            break
+        mask = found
+    return mask
+
+
+def _disc(radius: int) -> Mask:
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return np.asarray(y * y + x * x <= radius * radius, np.bool_)
