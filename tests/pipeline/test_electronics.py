@@ -6,15 +6,23 @@ import numpy as np
 import pytest
 
 from calibrant.effects import bias, crosstalk, gain, linearity, overscan, read_noise
+from calibrant.effects._assembly import places_table
 from calibrant.exposures import Exposures
+from calibrant.files.fits import read, write
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument import Amplifier, Detector, Instrument
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.calibrate import calibrate, stages
+from calibrant.pipeline.run import reduce
 from calibrant.product import Product, Quantity
+from calibrant.registry import Registry
+from calibrant.simulate.camera import load
+from calibrant.simulate.raft import simulate
+from calibrant.simulate.raft_plan import Counts
 from calibrant.stack.run import Threads
 
 ROWS, COLS, OVER = 60, 24, 12
+OFF = {"steps_options.cosmic_rays.enabled": "false"}
 C0 = {"A": 2e-7, "B": -1e-7}
 
 
@@ -140,3 +148,53 @@ def test_a_dark_that_holds_the_zero_level_comes_too_late(frame, products, camera
     given = {k: v for k, v in products.items() if k != "bias"} | {"dark": dark}
     done = calibrate(frame, given, camera, recipe())
     assert not done.did("linearity") and (done.dq & DQ.NO_LIN_CORR).all()
+
+
+def test_certified_ones_are_used_for_flats_and_frames(tmp_path):
+    """A detector of a raft, reduced with a registry that knows its amplifiers: both are applied, and told."""
+    counts = Counts(biases=2, darks=1, flats=2)
+    taken = simulate(load("comcam"), tmp_path / "raw", seed=3, detectors=(0,), bands=("r",), counts=counts)
+    one = Exposures.from_paths(taken.raw, "comcam").where(kind="flat")
+    readouts = one.instrument.readouts(one[0])
+    names = np.array([readout.name for readout in readouts])
+    facts = {"instrument": "comcam", "keys": {"detector": "0"}, "epoch": one.epoch}
+    amplifiers = crosstalk.amplifiers_table(readouts, one.shape)
+    pair = {
+        "source": names[:1],
+        "target": names[1:2],
+        "coefficient": np.array([1e-3]),
+        "sigma": np.array([1e-5]),
+    }
+    nodes = np.linspace(0, 60000, 9)
+    curve = {
+        "amplifier": np.repeat(names, 9),
+        "measured": np.tile(nodes, 16),
+        "correction": np.tile(1e-6 * nodes**2, 16),
+    }
+    highest = tuple(Quantity("valid_high", 60000.0, None, "adu", str(name)) for name in names)
+    given = {
+        "crosstalk": Product("crosstalk", tables={"crosstalk": pair, "amplifiers": amplifiers}, **facts),
+        "linearity": Product(
+            "linearity",
+            tables={"curve": curve, "amplifiers": places_table(readouts, one.shape)},
+            quantities=highest,
+            **facts,
+        ),
+    }
+    with Registry.create(tmp_path / "calibrant.db") as registry:
+        for kind, product in given.items():
+            write(product, tmp_path / f"{kind}.fits")
+            registry.add(product, tmp_path / f"{kind}.fits")
+            registry.certify(product.identity, force="a test")
+        options = {"instrument": "comcam", "allow_missing": True, "changes": OFF}
+        bent = reduce(tmp_path / "raw", out=tmp_path / "bent", registry=registry, **options)
+    straight = reduce(tmp_path / "raw", out=tmp_path / "straight", **options)
+    assert {entry["kind"] for entry in bent.summary.stock} == {"crosstalk", "linearity"}
+    flat = next(entry for entry in bent.summary.masters if entry["kind"] == "flat")
+    master = read(tmp_path / "bent" / "masters" / f"{flat['name']}.fits")
+    assert {product.identity for product in given.values()} <= set(master.provenance.parents)
+    (entry,) = bent.summary.frames
+    assert {"crosstalk", "linearity"} <= set(entry["steps"])
+    before = read(tmp_path / "straight" / straight.summary.frames[0]["file"]).load()
+    after = read(tmp_path / "bent" / entry["file"]).load()
+    assert np.nanmedian(after.data / before.data) > 1.0005

@@ -31,6 +31,7 @@ MEASURE: Mapping[str, Callable[..., Any]] = {
     "flat": flat.measure,
     "defects": defects.measure,
 }
+ELECTRONICS = ("crosstalk", "linearity")  # in the pixels already when a master is measured
 FOLDER = "masters"
 HELD = 5  # masters in memory: those of one frame, and one more
 
@@ -195,6 +196,7 @@ class Workshop:
     def _of(self, job: Job, members: Exposures) -> Product:
         products = self.uses(job)
         members = self.prepared(members.hashed(self.hashes), products)
+        products = {kind: product for kind, product in products.items() if kind not in ELECTRONICS}
         options = self.recipe.measure_options(job.kind)
         if job.kind == "flat" and "bias" not in products:
             members = self._levelled(members, products)
