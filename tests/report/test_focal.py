@@ -74,3 +74,11 @@ def test_what_cannot_be_drawn_is_said():
 def test_the_same_bytes():
     made = [encode(plots.focal_plane([product("a", 1.0, 1.2)], CAMERA, "gain"), dpi=30) for _ in range(2)]
     assert made[0] == made[1]
+
+
+def test_detectors_together():
+    both = [product("a", 1.0, 1.2), product("c", 1.4, np.nan)]
+    (word,) = made = plots.together(both, CAMERA)
+    assert word == "focal_plane_gain" and len(made[word]().axes) == 2
+    assert plots.together(both[:1], CAMERA) == {}
+    assert plots.together(both, SimpleNamespace(name="camera", focal_plane=None)) == {}

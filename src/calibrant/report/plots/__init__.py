@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from calibrant.report.plots.html import frame_html, product_html
     from calibrant.report.plots.images import flags, image
     from calibrant.report.plots.linearity import linearity_curves, linearity_residuals
-    from calibrant.report.plots.measurements import figures
+    from calibrant.report.plots.measurements import figures, together
     from calibrant.report.plots.panels import masters, sequence
     from calibrant.report.plots.photon_transfer import a_matrix, noise_curve, variance_curve
     from calibrant.report.plots.series import dark_line, drift, noise_map, trend
@@ -53,6 +53,7 @@ __all__ = [
     "sequence",
     "structure_matrix",
     "structure_profiles",
+    "together",
     "transfer_trails",
     "trend",
     "variance_curve",
@@ -85,6 +86,7 @@ _HOMES = {
     "sequence": "panels",
     "structure_matrix": "structures",
     "structure_profiles": "structures",
+    "together": "measurements",
     "transfer_trails": "charge",
     "trend": "series",
     "variance_curve": "photon_transfer",

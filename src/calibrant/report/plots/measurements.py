@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calibrant.instrument import Instrument
 from calibrant.product import Product
 from calibrant.report.plots import (
     amplifiers,
     borders,
     charge,
     deviations,
+    focal,
     linearity,
     photon_transfer,
     structures,
@@ -38,6 +40,23 @@ def figures(product: Product) -> dict[str, Maker]:
     """
     makers = KINDS.get(product.kind)
     return {} if makers is None else dict(makers(product))
+
+
+def together(products: Iterable[Product], instrument: Instrument) -> dict[str, Maker]:
+    """The pictures of the detectors of a mosaic side by side: each quantity of amplifiers on the focal plane.
+
+    Parameters
+    ----------
+    products : iterable of Product
+        Of one kind and setting, one of each detector.
+    instrument : Instrument
+        Without a focal plane, or with products of one detector only, there are none.
+    """
+    several = list(products)
+    if instrument.focal_plane is None or len({str(p.keys.get("detector", "")) for p in several}) < 2:
+        return {}
+    names = dict.fromkeys(name for product in several for name in amplifiers.drawn_names(product))
+    return {f"focal_plane_{name}": partial(focal.focal_plane, several, instrument, name) for name in names}
 
 
 def _gain(product: Product) -> Makers:
