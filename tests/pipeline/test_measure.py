@@ -1,4 +1,4 @@
-"""A folder of raw frames to measurements: groups, masters, what is kept, corrected, registered and refused."""
+"""A folder of raw frames to measurements: groups, masters, what is kept, corrected and refused."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from calibrant.effects import (
     gain,
     linearity,
 )
+from calibrant.effects._crosstalk_fit import Choice as CrosstalkChoice
+from calibrant.effects._gain_curve import Options as GainOptions
 from calibrant.exposures import Exposures
 from calibrant.frame import Exposure
 from calibrant.product import Product
@@ -95,7 +97,7 @@ def _flat_structure(
 
 MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement(
-        "gain", "the gain", gain.measure, corrected=("linearity",), takes=(gain.measure, gain.Options)
+        "gain", "the gain", gain.measure, corrected=("linearity",), takes=(gain.measure, GainOptions)
     ),
     Measurement(
         "linearity", "the linearity", linearity.measure, takes=(linearity.measure, linearity._Options)
@@ -105,7 +107,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         "crosstalk",
         crosstalk.measure,
         of=("light",),
-        takes=(crosstalk.measure, crosstalk.Choice),
+        takes=(crosstalk.measure, CrosstalkChoice),
     ),
     Measurement(
         "charge-transfer", "the charge transfer", charge_transfer.measure, masters=(), prepared=False
