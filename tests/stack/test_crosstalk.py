@@ -64,3 +64,15 @@ def test_input_is_left_alone():
 def test_matrices_that_do_not_fit_are_refused(planes, matrix):
     with pytest.raises(ShapeError):
         crosstalk(np.zeros(planes, np.float32), np.zeros(matrix))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
+def test_parts_are_turned(turned, compiled):
+    kernel = kernels_amplifiers.turn if compiled else kernels_amplifiers.turn.py_func
+    values = np.arange(60, dtype=np.float32).reshape(6, 10)
+    out = np.zeros((9, 12), np.float32)
+    kernel(values, (1, 2), out, (4, 3, 8, 10), turned)
+    expected = np.zeros_like(out)
+    expected[4:8, 3:10] = values[1:5, 2:9][:: -1 if turned[0] else 1, :: -1 if turned[1] else 1]
+    np.testing.assert_array_equal(out, expected)

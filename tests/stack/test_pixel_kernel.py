@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from calibrant.frame import DQ, NO_DATA, Frame
 from calibrant.stack import pixel_kernels
 from calibrant.stack.pixel import Curve, PixelStep, apply_steps
+from calibrant.stack.pixel_program import take
 from calibrant.stack.source import Encoding, decode
 
 ENCODINGS = {
@@ -310,3 +311,52 @@ def test_many_steps_take_several_parts():
 def test_flag_numbers_are_those_of_the_frame():
     assert pixel_kernels.DO_NOT_USE == DQ.DO_NOT_USE and pixel_kernels.SATURATED == DQ.SATURATED
     assert pixel_kernels.NO_DATA == NO_DATA
+
+
+def taken(raw, encoding, amplifiers, levels, given, shape):
+    """What `take` means: each amplifier less its levels, at its place, turned; and its flags."""
+    data, dq = np.full(shape, -1.0, np.float32), np.full(shape, 7, np.uint32)
+    by_row, by_column, limits = levels
+    values = decode(raw, encoding).astype(np.float32)
+    for a, (first, cols, top, left, up, back) in enumerate(amplifiers):
+        own = values[:, first : first + cols]
+        less = own - by_row[a][:, None] - by_column[a, :cols]
+        flags = np.broadcast_to(given[:, first : first + cols], own.shape).copy()
+        flags[own >= limits[a]] |= np.uint32(DQ.SATURATED)
+        flags[np.isnan(less)] |= np.uint32(NO_DATA)
+        at = slice(top, top + len(own)), slice(left, left + cols)
+        turned = slice(None, None, -1 if up else 1), slice(None, None, -1 if back else 1)
+        data[at], dq[at] = less[turned], flags[turned]
+    return data, dq
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("encoding", ["u2", "fits u2", "fits i2 blank", "i4", "f4", "u1"])
+def test_amplifiers_are_taken(encoding, compiled, monkeypatch):
+    rng = np.random.default_rng(4)
+    form = ENCODINGS[encoding]
+    raw = stored_numbers(rng, form, (5, 23))
+    amplifiers = np.array([[1, 8, 0, 3, 0, 1], [12, 6, 6, 0, 1, 0]], np.int64)
+    levels = (
+        rng.integers(0, 50, (2, 5)).astype(np.float32),
+        rng.integers(0, 9, (2, 8)).astype(np.float32),
+        np.array([2000.0, np.nan], np.float32),
+    )
+    levels[0][1, 2] = np.nan
+    if not compiled:
+        for name, kernel in vars(pixel_kernels).copy().items():
+            if hasattr(kernel, "py_func"):
+                monkeypatch.setattr(pixel_kernels, name, kernel.py_func)
+    for marks in (np.zeros((1, 23), np.uint32), rng.integers(0, 1 << 20, (5, 23), dtype=np.uint32)):
+        data, dq = np.full((11, 12), -1.0, np.float32), np.full((11, 12), 7, np.uint32)
+        with np.errstate(invalid="ignore"):
+            take((raw, marks), form, amplifiers, levels, (data, dq))
+            expected = taken(raw, form, amplifiers, levels, marks, data.shape)
+        finite = np.isfinite(expected[0])
+        np.testing.assert_array_equal(data[finite], expected[0][finite])
+        np.testing.assert_array_equal(np.isnan(data), np.isnan(expected[0]))
+        np.testing.assert_array_equal(dq, expected[1])
+        alone = np.full((11, 12), -1.0, np.float32)
+        with np.errstate(invalid="ignore"):
+            take((raw, marks), form, amplifiers, levels, (alone, None))
+        np.testing.assert_array_equal(alone, data)
