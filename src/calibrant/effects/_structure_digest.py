@@ -179,6 +179,11 @@ def _pixel_scatter(own: F4) -> tuple[float, int]:
     return (float(mad_std(values)) / 6.0, values.size) if values.size else (math.nan, 0)
 
 
+def _width(values: F4) -> float:
+    good = values[np.isfinite(values)]
+    return float(mad_std(good)) if good.size else 0.0
+
+
 def _without_outliers(log: F4, near: F4, held: NDArray[np.bool_], scatter: F8, geometry: Geometry) -> F4:
     clean = np.where(held, np.float32(np.nan), log)
     for index, amp in enumerate(geometry.amplifiers):
@@ -186,7 +191,7 @@ def _without_outliers(log: F4, near: F4, held: NDArray[np.bool_], scatter: F8, g
         with np.errstate(invalid="ignore"):
             away = np.abs(own - near[amp.window])
             # The median of the neighbours may lie on a slope: its own scatter counts too.
-            own[away > OUTLIER * max(scatter[index], float(mad_std(away[np.isfinite(away)]) or 0.0))] = np.nan
+            own[away > OUTLIER * max(scatter[index], _width(away))] = np.nan
     return np.asarray(clean, np.float32)
 
 

@@ -78,7 +78,7 @@ class Pattern:
 
 
 def white(one: F8, other: F8) -> float:
-    """Covariance of two maps from cell to cell: second differences on both axes, which smooth structure lacks."""
+    """Covariance of cells of two maps: second differences on both axes, which smooth structure lacks."""
     waves = []
     for plane in (one, other):
         wave = plane[:-2] - 2.0 * plane[1:-1] + plane[2:]

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrant.stats import mad_std
+
 F8 = NDArray[np.float64]
 COARSE = 4  # cells: of the first search
 FARTHEST = 1.7  # half sides from the middle within which the centre is looked for
-SECTORS = 8  # of equal numbers of cells, that must agree
+CHOSEN = 2.5  # sigmas that the best of thousands of centres has for one of a fixed centre
+CLIP = 3.0  # of the widths of the map, for the search
+SECTORS = 16  # of equal numbers of cells, that must agree
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,8 @@ def rings(mean: F8, bands: Mapping[str, F8], row: F8, col: F8) -> Rings:
     row, col : array
         (R,), (C,): places of the cells, lengths.
     """
-    centre = _centre(mean, row, col)
+    width = CLIP * mad_std(mean[np.isfinite(mean)])
+    centre = _centre(np.clip(mean, -width, width), row, col)  # a shadow is not to count
     step = max(float(np.diff(row).mean()), float(np.diff(col).mean()))
     sector, index, radius = _sectors(mean, row, col, centre, step)
     products = {band: _Products.of(plane, sector, index, radius.size) for band, plane in bands.items()}
@@ -186,7 +191,7 @@ class _Products:
         use = (sector >= 0) & np.isfinite(plane)
         place = sector[use] * n + index[use]
         count = np.bincount(place, minlength=SECTORS * n).reshape(SECTORS, n).astype(np.float64)
-        total = np.bincount(place, plane[use], minlength=SECTORS * n).reshape(SECTORS, n)
+        total = np.bincount(place, plane[use], minlength=SECTORS * n).reshape(SECTORS, n).astype(np.float64)
         mean = total / np.maximum(count, 1.0)
         whole = count.sum(axis=0)
         profile = np.where(whole > 0, total.sum(axis=0) / np.maximum(whole, 1.0), math.nan)
@@ -199,7 +204,18 @@ class _Products:
         spread = math.sqrt((SECTORS - 1) / SECTORS * float(np.sum((np.array(squares) - square) ** 2)))
         amplitude = math.sqrt(max(square, 0.0))
         sigma = spread / (2.0 * amplitude) if amplitude > 0 else math.nan
-        return cls(profile, error, (amplitude, sigma), square / spread if spread > 0 else 0.0, mean, count)
+        return cls(profile, error, (amplitude, sigma), _agreement(total, count) / CHOSEN, mean, count)
+
+
+def _agreement(total: F8, count: F8) -> float:
+    """Sigmas by which sectors have the profile of the others: its factor in them, and the scatter of that."""
+    rest = (total.sum(axis=0) - total) / np.maximum(count.sum(axis=0) - count, 1.0)
+    cross, square = np.sum(total * rest, axis=1), np.sum(count * rest**2, axis=1)
+    if square.sum() <= 0:
+        return 0.0
+    factor = float(cross.sum() / square.sum())
+    scatter = math.sqrt(float(np.sum((cross - factor * square) ** 2)) * SECTORS / (SECTORS - 1))
+    return factor * float(square.sum()) / scatter if scatter > 0 else 0.0
 
 
 def _mean_product(mean: F8, count: F8, sectors: list[int]) -> float:

@@ -28,7 +28,7 @@ F8 = NDArray[np.float64]
 OUTERMOST = 0.02  # of the shorter side: too close to the edge for small structure
 MODEL = 0.05  # of an amplitude that a model of circles may miss
 PIXEL_DOUBT = 0.02  # relative, of the scatter of pixels from robust widths
-STRENGTH = 1.0
+LAYERS = 3  # of shadows, the deep ones first
 
 
 @dataclass(eq=False)
@@ -78,13 +78,12 @@ class Search:
 
     def run(self) -> Search:
         """Look for everything; shadows twice, since rings hide them and they spoil the rest."""
-        for last in (False, True):
+        for _ in range(2):
             self._slow()
             for name in self.detectors:
                 rests = self._rests(name)
                 self._shadows(name, rests)
-                if not last:
-                    self.found_rings[name] = self._rings(name, rests)
+                self.found_rings[name] = self._rings(name, rests)
         self._slow()
         for name in self.detectors:
             self._patterns(name, self._rests(name))
@@ -122,10 +121,16 @@ class Search:
 
     def _shadows(self, name: str, rests: Mapping[str, F8]) -> None:
         planes = self._ring_planes(name)
-        small = {band: smooth_away(rest - planes[band]) for band, rest in rests.items()}
         noise = self.of_detector(name)[0].noise
-        self.found_shadows[name] = shadows(weighted_mean(small), noise, self.threshold)
-        self._masks[name] = covered(noise.shape, self.found_shadows[name])
+        found: tuple[Shadow, ...] = ()
+        for _ in range(LAYERS):  # deep ones widen the scatter, behind which others hide
+            mask = covered(noise.shape, found)
+            small = {b: smooth_away(np.where(mask, math.nan, rest - planes[b])) for b, rest in rests.items()}
+            more = shadows(weighted_mean(small), noise, self.threshold)
+            found += more
+            if not more:
+                break
+        self.found_shadows[name], self._masks[name] = found, covered(noise.shape, found)
 
     def _rings(self, name: str, rests: Mapping[str, F8]) -> Rings:
         first = self.of_detector(name)[0]
