@@ -14,6 +14,7 @@ from calibrant.product import Product, Quantity
 from calibrant.report import plots
 from calibrant.report.plots.canvas import encode
 from calibrant.report.plots.grids import NOTHING
+from calibrant.report.plots.tiles import rising
 
 CAMERA = SimpleNamespace(name="camera", focal_plane=FocalPlane(rows=(("a", "b"), ("c", "d"))))
 PLACES = {
@@ -82,3 +83,13 @@ def test_detectors_together():
     assert word == "focal_plane_gain" and len(made[word]().axes) == 2
     assert plots.together(both[:1], CAMERA) == {}
     assert plots.together(both, SimpleNamespace(name="camera", focal_plane=None)) == {}
+
+
+def test_one_value_far_off_leaves_the_colours_to_the_others():
+    values = np.append(1.0 + 0.01 * np.arange(14), 30.0)
+    scale = rising(values)
+    assert scale.vmin == 1.0 and scale.vmax < 2.0
+    few = rising(np.array([1.0, 2.0, 30.0, np.nan]))
+    assert (few.vmin, few.vmax) == (1.0, 30.0)
+    same = rising(np.full(3, 5.0))
+    assert same.vmin < 5.0 < same.vmax

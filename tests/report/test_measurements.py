@@ -269,6 +269,12 @@ def test_each_kind_has_its_pictures():
     assert plots.figures(Product("overscan")) == {}
 
 
+def test_one_level_has_no_curve_of_noise():
+    product = gain_product()
+    table = {**product.tables["ptc"], "mean": np.full(20, 9000.0)}
+    assert "curve" not in plots.figures(replace(product, tables={"ptc": table}))
+
+
 def test_nothing_but_dead_amplifiers_has_no_picture():
     product = gain_product()
     dead = {

@@ -165,4 +165,4 @@ def _beside(figure: Figure, product: Product, row: Row, bottom: float) -> None:
         on = shade(row.values[index], norm)
         write_in(axes, tile, words, on, upright=tile.width * 5.0 < shape[1] * 0.3)
     bare(axes, shape)
-    bar(figure, Box(left + MAP + 0.1, bottom, BAR, PANEL), norm, RISING, "")
+    bar(figure, Box(left + MAP + 0.1, bottom, BAR, PANEL), norm, RISING, "", row.values)

@@ -70,7 +70,7 @@ def focal_plane(products: Iterable[Product], instrument: Instrument, quantity: s
         spine.set_visible(False)
     words = quantity.replace("_", " ")
     label_text = f"{words} [{unit}]" if unit else words
-    bar(figure, Box(0.2 + wide + 0.12, 0.15, BAR, tall), norm, RISING, label_text)
+    bar(figure, Box(0.2 + wide + 0.12, 0.15, BAR, tall), norm, RISING, label_text, values / size)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -66,6 +67,14 @@ def cells(
             axes.text(col, row, words.replace("-", "−"), ha="center", va="center", fontsize=size, color=ink)
 
 
+def _beyond(norm: Normalize, values: ArrayLike | None) -> Literal["neither", "both", "min", "max"]:
+    if values is None or norm.vmin is None or norm.vmax is None:
+        return "neither"
+    every = np.asarray(values, np.float64)
+    low, high = bool(np.any(every < norm.vmin)), bool(np.any(every > norm.vmax))
+    return ("both" if high else "min") if low else ("max" if high else "neither")
+
+
 def decades(noise: float, reach: float) -> list[float]:
     """Ticks of an axis that `about_zero` bends: zero, and powers of ten beyond the noise on both sides."""
     powers = 10.0 ** np.arange(np.floor(np.log10(noise)), np.floor(np.log10(reach)) + 1)
@@ -81,10 +90,14 @@ def plain(value: float, place: float = 0.0) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def bar(figure: Figure, box: Box, norm: Normalize, cmap: str, label: str) -> Axes:
-    """A colour bar in its own place."""
+def bar(
+    figure: Figure, box: Box, norm: Normalize, cmap: str, label: str, values: ArrayLike | None = None
+) -> Axes:
+    """A colour bar in its own place, with pointed ends where `values` lie beyond it."""
     axes = figure.add_axes(box.on(figure))
-    shown = figure.colorbar(ScalarMappable(norm, cmap), cax=axes)
+    shown = figure.colorbar(
+        ScalarMappable(norm, cmap), cax=axes, extend=_beyond(norm, values), extendfrac=0.04
+    )
     shown.set_label(label, fontsize=TEXT, color=INK)
     axes.minorticks_off()
     if isinstance(norm, SymLogNorm):

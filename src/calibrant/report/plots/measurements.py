@@ -61,7 +61,8 @@ def together(products: Iterable[Product], instrument: Instrument) -> dict[str, M
 
 def _gain(product: Product) -> Makers:
     if has(product, "ptc", "variance"):
-        yield "curve", partial(photon_transfer.noise_curve, product)
+        if photon_transfer.several_levels(product):
+            yield "curve", partial(photon_transfer.noise_curve, product)
         yield "variance", partial(photon_transfer.variance_curve, product)
     yield from _matrix(product)
     yield from _amplifiers(product)

@@ -50,6 +50,7 @@ FLOOR, SHOT, STRAIGHT = Style(INK, line="--"), Style(INK, line=":"), Style(INK, 
 SIDE = 4.4
 SURE = 3.0
 """Sigmas from which on an element of a matrix is written down."""
+RANGE = 5.0
 MEAN = "mean above the bias"
 
 
@@ -121,6 +122,13 @@ def variance_curve(product: Product) -> Figure:
     _residuals(axes[1], found, looks)
     hide_numbers(axes)
     return figure
+
+
+def several_levels(product: Product) -> bool:
+    """Whether the levels of a curve lie far enough apart for logarithmic axes."""
+    mean = np.asarray(product.tables.get("ptc", {}).get("mean", ()), np.float64)
+    lit = mean[np.isfinite(mean) & (mean > 0)]
+    return lit.size > 0 and bool(lit.max() > RANGE * lit.min())
 
 
 def _curves(product: Product) -> dict[str, Columns]:

@@ -17,6 +17,9 @@ from calibrant.instrument.sections import bounds, parse_section
 from calibrant.product import Product
 from calibrant.report.plots.canvas import INK, dress
 from calibrant.report.plots.grids import NOTHING, RISING, ink_on
+from calibrant.stats import mad_std
+
+MANY, FAR = 12, 5.0
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,16 @@ def shape_of(product: Product) -> tuple[int, int]:
 
 
 def rising(values: NDArray[np.float64]) -> Normalize:
-    """From the lowest to the highest; equal values get a range of a thousandth."""
+    """Colours from the lowest to the highest value; one far off takes the last colour, not all of them.
+
+    Far off is beyond `FAR` scatters of the values from their median, where there are many of them.
+    """
     good = values[np.isfinite(values)]
     low, high = (float(good.min()), float(good.max())) if good.size else (0.0, 1.0)
+    if good.size >= MANY:
+        reach = FAR * float(mad_std(good))
+        if reach > 0:
+            low, high = max(low, float(np.median(good)) - reach), min(high, float(np.median(good)) + reach)
     room = max(0.5e-3 * max(abs(low), abs(high)), 1e-9)
     return Normalize(low, high) if high - low > 2 * room else Normalize(low - room, high + room)
 
