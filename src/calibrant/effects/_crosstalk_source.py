@@ -176,7 +176,7 @@ class CrosstalkSource:
 
     def read_into(self, rows: slice, data: NDArray[np.float32], dq: NDArray[np.uint32] | None = None) -> None:
         """Fill `data` (float32, in the unit of the source) and `dq` with corrected rows."""
-        from calibrant.stack.kernels_amplifiers import turn  # brings numba, as late as it can
+        from calibrant.stack.kernels_amplifiers import subtract  # brings numba, as late as it can
 
         bands: dict[Band, list[int]] = {}
         for target in range(len(self.network.windows)):
@@ -186,24 +186,17 @@ class CrosstalkSource:
         # All before the first is corrected: a band may hold rows that another one needs as they came.
         planes = self._held(bands, rows, dq) or self._read_planes(bands, rows, data, dq)
         for (low, high), targets in bands.items():
-            for target, corrected in zip(targets, self._corrected(planes[low, high], targets), strict=True):
-                at = self.network.image_rows(target, low, high)
-                cols = self.network.windows[target][1]
-                to = at.start - rows.start, cols.start, at.stop - rows.start, cols.stop
-                turn(corrected, (0, 0), data, to, self._turned[target])
+            tops = [self.network.image_rows(target, low, high).start - rows.start for target in targets]
+            lefts = [self.network.windows[target][1].start for target in targets]
+            turned = [self._turned[target] for target in targets]
+            places = np.column_stack([tops, lefts, turned]).astype(np.int64)
+            subtract(planes[low, high], self._factors, np.array(targets), places, data)
 
     def load(self) -> NDArray[np.float32]:
         """The whole corrected image."""
         data = np.empty(self.network.shape, np.float32)
         self.read_into(slice(0, data.shape[0]), data)
         return data
-
-    def _corrected(self, planes: NDArray[np.float32], targets: list[int]) -> NDArray[np.float32]:
-        from calibrant.stack.kernels_amplifiers import subtract
-
-        out = np.empty((len(targets), *planes.shape[1:]), np.float32)
-        subtract(planes, self._factors, np.array(targets), out)
-        return out
 
     def _held(self, bands: Mapping[Band, Any], rows: slice, dq: NDArray[np.uint32] | None) -> Planes:
         """Planes that this thread read last, with the flags of `rows`, if they are those that are wanted."""

@@ -51,9 +51,20 @@ def _less(f: Any, g: Any, p: Any, q: Any, r: Any, s: Any, one: Any, other: Any) 
         other[k] -= (e * w + h * x) + (i * y + j * z)
 
 
+@_jit
+def _put(line: Any, back: Any, out: Any) -> None:
+    if back:
+        last = np.uint64(out.shape[0] - 1)  # a signed index could be negative, and would not be vector code
+        for k in range(np.uint64(out.shape[0])):
+            out[k] = line[last - k]
+    else:
+        for k in range(out.shape[0]):
+            out[k] = line[k]
+
+
 @_door
-def subtract(planes: Any, factors: Any, targets: Any, out: Any) -> None:
-    """``out[i] = planes[t] - sum(factors[t, s] * planes[s])``, t = targets[i].
+def subtract(planes: Any, factors: Any, targets: Any, places: Any, out: Any) -> None:
+    """``planes[t] - sum(factors[t, s] * planes[s])`` for the targets t, each at its place.
 
     Parameters
     ----------
@@ -63,27 +74,33 @@ def subtract(planes: Any, factors: Any, targets: Any, out: Any) -> None:
         float32, (amplifiers, amplifiers), [target][source], all finite.
     targets : ndarray
         int64: the amplifiers that are wanted.
+    places : ndarray
+        int64, (targets, 4): row and column of the result where each begins, whether its rows and columns run
+        backwards there.
     out : ndarray
-        float32, (len(targets), rows, columns), C-contiguous.
+        float32, (rows, columns) of the result, C-contiguous.
     """
     amplifiers, rows, cols = planes.shape
     whole = -(-amplifiers // 4) * 4
     known = np.zeros((whole, cols), np.float32)
     matrix = np.zeros((amplifiers, whole), np.float32)
     matrix[:, :amplifiers] = factors
-    spare = np.empty(cols, np.float32)
+    one, other = np.empty(cols, np.float32), np.empty(cols, np.float32)
     for r in range(rows):
         for s in range(amplifiers):
             _without_gaps(planes[s, r], known[s])
         for i in range(0, targets.shape[0], 2):
-            one, other = out[i, r], spare if i + 1 == targets.shape[0] else out[i + 1, r]
-            t, u = targets[i], targets[min(i + 1, targets.shape[0] - 1)]
+            j = min(i + 1, targets.shape[0] - 1)  # an odd one is worked on twice
+            t, u = targets[i], targets[j]
             one[:] = planes[t, r]
             other[:] = planes[u, r]
             for s in range(0, whole, 4):
                 f = matrix[t, s], matrix[t, s + 1], matrix[t, s + 2], matrix[t, s + 3]
                 g = matrix[u, s], matrix[u, s + 1], matrix[u, s + 2], matrix[u, s + 3]
                 _less(f, g, known[s], known[s + 1], known[s + 2], known[s + 3], one, other)
+            for n, line in ((i, one), (j, other)):
+                at = places[n, 0] + (rows - 1 - r if places[n, 2] else r)
+                _put(line, places[n, 3], out[at, places[n, 1] : places[n, 1] + cols])
 
 
 @_door
@@ -100,17 +117,10 @@ def turn(values: Any, begin: Any, out: Any, to: Any, turned: Any) -> None:
         Whether rows and columns run backwards.
     """
     top, left, bottom, right = to
-    last = np.uint64(right - left - 1)  # a signed index could be negative, and would not be vector code
     for r in range(bottom - top):
         from_row = begin[0] + (bottom - top - 1 - r if turned[0] else r)
         line = values[from_row, begin[1] : begin[1] + right - left]
-        part = out[top + r, left:right]
-        if turned[1]:
-            for k in range(np.uint64(part.shape[0])):
-                part[k] = line[last - k]
-        else:
-            for k in range(part.shape[0]):
-                part[k] = line[k]
+        _put(line, turned[1], out[top + r, left:right])
 
 
 def factors_of(matrix: NDArray[Any]) -> NDArray[np.float32]:
@@ -162,6 +172,9 @@ def crosstalk(planes: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]
             expected=f"{len(factors)} planes (amplifiers, rows, columns)",
             got=values.shape,
         )
-    out = np.empty_like(values)
-    subtract(values, factors, np.arange(len(values)), out)
-    return out
+    amplifiers, rows, cols = values.shape
+    out = np.empty((amplifiers * rows, cols), np.float32)
+    places = np.zeros((amplifiers, 4), np.int64)
+    places[:, 0] = rows * np.arange(amplifiers)
+    subtract(values, factors, np.arange(amplifiers), places, out)
+    return out.reshape(values.shape)
