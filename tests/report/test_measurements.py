@@ -84,7 +84,11 @@ def linearity_product():
 
     def nodes(name):
         measured = np.linspace(0, 5e4, 17)
-        return {"measured": measured, "correction": 3e-7 * measured**2 if name != "D" else measured * np.nan}
+        return {
+            "measured": measured,
+            "correction": 3e-7 * measured**2 if name != "D" else measured * np.nan,
+            "sigma": 1e-3 * measured,
+        }
 
     return Product(
         "linearity", "camera", {"detector": "0"},
@@ -147,7 +151,7 @@ MADE = {
     "a_matrix": (gain_product, ["a [10⁻⁶/e⁻]", "median of 3 amplifiers", "−3.00", "distance [pixel]"]),
     "amplifier_bars": (gain_product, ["gain [e⁻/ADU]", "read noise [e⁻]", "a00 [10⁻⁶/e⁻]", "D\nnone"]),
     "linearity_residuals": (linearity_product, ["residual before [%]", "residual after [%]", "validity"]),
-    "linearity_curves": (linearity_product, ["correction [ADU]", "correction [% of signal]", "nothing of D"]),
+    "linearity_curves": (linearity_product, ["correction [ADU]", "correction [% of signal]", "1 sigma"]),
     "crosstalk_matrix": (crosstalk_product, ["target: sees the ghost", "coefficient [10⁻⁶]", "400"]),
     "transfer_trails": (transfer_product, ["serial, deferred [ADU]", "parallel, deferred [ADU]"]),
     "kernel_map": (kernel_product, ["kernel [10⁻⁶/e⁻]", "rows from the charge [pixel]", "along the row"]),
@@ -218,6 +222,15 @@ def test_residuals_stay_within_the_axes():
     table["residual"] = np.where(table["used"], 11.0, np.nan)
     figure = plots.noise_curve(replace(product, tables={**product.tables, "ptc": table}))
     assert figure.axes[1].get_ylim()[1] > 11
+
+
+def test_residuals_beyond_the_axes_are_counted(seen):
+    product = linearity_product()
+    table = dict(product.tables["linearity"])
+    table["residual_before"] = np.where(table["used"], table["residual_before"], 50.0)
+    figure = plots.linearity_residuals(replace(product, tables={**product.tables, "linearity": table}))
+    assert figure.axes[0].get_ylim()[1] < 2
+    assert "4 beyond the axes" in seen.said(figure)
 
 
 def test_one_amplifier_without_a_name(seen):
@@ -303,13 +316,20 @@ def test_deviations_go_both_ways_from_their_middle(rng, seen):
     low, high = plots.deviation_map(flat).axes[0].images[0].get_clim()
     assert low + high == pytest.approx(2.0)
     fringe = Product(
-        "fringe", planes={"data": rng.normal(0, 3, (40, 50)).astype(np.float32)}, units={"data": "electron/s"}
+        "fringe_frame",
+        planes={"data": rng.normal(0, 3, (40, 50)).astype(np.float32)},
+        units={"data": "electron/s", "frames.level": "adu", "frames.amplitude": "adu"},
+        tables={
+            "frames": {"level": np.array([9.0, 12]), "amplitude": np.array([8.0, 11]), "sigma": np.ones(2)}
+        },
     )
     figure = plots.deviation_map(fringe)
     low, high = figure.axes[0].images[0].get_clim()
     assert low == -high and 6 < high < 10
     assert "signal [e⁻/s]" in seen.said(figure)
-    assert set(plots.figures(fringe)) == {"map"}
+    assert set(plots.figures(fringe)) == {"map", "amplitudes"}
+    words = seen.said(plots.fringe_amplitudes(fringe))
+    assert "level of the sky [ADU]" in words and "amplitude of the fringes [ADU]" in words
     with pytest.raises(SelectionError, match="no plane"):
         plots.deviation_map(Product("fringe"))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from calibrant.report.plots.borders import amplifier_borders
     from calibrant.report.plots.canvas import save
     from calibrant.report.plots.charge import crosstalk_matrix, kernel_map, transfer_trails
-    from calibrant.report.plots.deviations import deviation_map
+    from calibrant.report.plots.deviations import deviation_map, fringe_amplitudes
     from calibrant.report.plots.exercise import noise_regimes, variance_lines
     from calibrant.report.plots.focal import focal_plane
     from calibrant.report.plots.histograms import histogram
@@ -39,6 +39,7 @@ __all__ = [
     "flags",
     "focal_plane",
     "frame_html",
+    "fringe_amplitudes",
     "histogram",
     "image",
     "kernel_map",
@@ -72,6 +73,7 @@ _HOMES = {
     "flags": "images",
     "focal_plane": "focal",
     "frame_html": "html",
+    "fringe_amplitudes": "deviations",
     "histogram": "histograms",
     "image": "images",
     "kernel_map": "charge",

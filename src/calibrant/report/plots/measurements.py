@@ -116,6 +116,8 @@ def _structures(product: Product) -> Makers:
 def _deviations(product: Product) -> Makers:
     if _filled(product):
         yield "map", partial(deviations.deviation_map, product)
+    if has(product, "frames", "amplitude"):
+        yield "amplitudes", partial(deviations.fringe_amplitudes, product)
 
 
 def _flags(product: Product) -> Makers:
@@ -144,7 +146,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "crosstalk": _crosstalk,
     "defects": _flags,
     "flat_structure": _structures,
-    "fringe": _deviations,
+    "fringe_frame": _deviations,
     "gain": _gain,
     "illumination": _deviations,
     "linearity": _linearity,

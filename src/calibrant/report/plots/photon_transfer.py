@@ -35,6 +35,7 @@ from calibrant.report.plots.sheets import (
     drawable,
     headed,
     hide_numbers,
+    hollow,
     points,
     residual_lines,
     scaled,
@@ -141,11 +142,7 @@ def _entries(looks: Mapping[str, Style], more: tuple[Line2D, ...]) -> list[Line2
 
 
 def _facts(product: Product, found: Mapping[str, Columns]) -> tuple[str, ...]:
-    left_out = sum(
-        int(np.sum(~rows["used"].astype(bool) & np.isfinite(rows["variance"]))) for rows in found.values()
-    )
-    hollow = f"hollow: left out of the fit ({left_out})" if left_out else ""
-    return *typical_facts(product, *NUMBERS), hollow, absent(product, "ptc", found)
+    return *typical_facts(product, *NUMBERS), hollow(found, "variance"), absent(product, "ptc", found)
 
 
 def _model(axes: Axes, rows: Columns, look: Style, form: Callable[[Any], Any]) -> None:

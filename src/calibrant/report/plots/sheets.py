@@ -122,6 +122,12 @@ def absent(product: Product, table: str, found: Mapping[str, Columns], by: str =
     return f"nothing of {', '.join(lost)}" if lost else ""
 
 
+def hollow(found: Mapping[str, Columns], column: str) -> str:
+    """How many points of a column are left out of the fit, as a fact; empty if none is."""
+    out = sum(int(np.sum(~rows["used"].astype(bool) & np.isfinite(rows[column]))) for rows in found.values())
+    return f"hollow: left out of the fit ({out})" if out else ""
+
+
 def scaled(values: ArrayLike, unit: str) -> tuple[float, str]:
     """What to divide values by so that they read easily, and the unit that they then have.
 
