@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from calibrant.effects import flat_structure
+from calibrant.effects import bias, flat, flat_structure, overscan
+from calibrant.exposures import Exposures
 from calibrant.instrument import load
+from calibrant.product import Product, Quantity
 from calibrant.simulate.flat_structure import amplitudes
+from calibrant.simulate.raft import simulate
+from calibrant.simulate.raft_plan import Counts
 
 
 def helpers():
@@ -210,6 +214,19 @@ def test_a_doubled_structure_fails_the_comparison(raft):
     assert abs(table["amplitude"][0] - 2 * truth) < 4 * table["sigma"][0]
 
 
+def test_gains_explain_the_steps(raft):
+    flats, (sensor,) = masters(detectors=(0,), bands="z")
+    amplifiers = sensor.detector.amplifiers
+
+    def told(values):
+        gain = Product("gain", quantities=tuple(Quantity("gain", v, None, "", n) for n, v in values.items()))
+        product = flat_structure.measure(flats, instrument=INSTRUMENT, products={"0": gain})
+        return str(product.tables["inventory"]["sentence"][0])
+
+    assert "the steps are those of the gains" in told({a.name: a.gain for a in amplifiers})
+    assert "the gains do not explain them" in told({a.name: 1.0 / a.gain for a in amplifiers})
+
+
 # --- light or counts ---
 
 
@@ -227,6 +244,7 @@ def test_two_levels_tell_light_from_counts():
     for structure in ("amplifier_steps", "vignetting", "dust_shadow", "edge_roll_off", "pixel_response"):
         assert seen[structure] == "light", structure
     assert "added" not in {value for name, value in seen.items() if name != "column"}
+    assert seen["column"] == "added"  # the lamp was dimmed, and shone as long
     assert len(product.tables["flats"]["level"]) == 8
 
 
@@ -247,6 +265,18 @@ def test_offsets_of_amplifiers_are_added_and_not_to_be_divided():
     row = table["structure"].tolist().index("amplifier_steps")
     assert table["detected"][row] and table["light"][row] == "added"
     assert "subtract" in table["cure"][row] and "never divide" in table["sentence"][row]
+
+
+def test_the_way_through_files(tmp_path):
+    """Raw frames of the raft, overscan, bias, flats: the same inventory as of flats made in memory."""
+    counts = Counts(biases=5, darks=0, flats=4, visits=False)
+    taken = simulate(COMCAM, tmp_path, seed=5, detectors=(0,), bands=tuple("urzy"), counts=counts)
+    day = [path for path in taken.raw if COMCAM.epochs[0].day in path.name]
+    frames = Exposures.from_paths(day, instrument=INSTRUMENT)
+    frames = frames.through(overscan.step(frames[0], instrument=INSTRUMENT))
+    zero = bias.measure(frames.where(kind="bias"))
+    flats = (flat.measure(frames.where(kind="flat", filter=band), products={"bias": zero}) for band in "urzy")
+    assert found(flat_structure.measure(flats, instrument=INSTRUMENT)) == EVERYTHING
 
 
 @pytest.mark.soak

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from calibrant.effects._structure_digest import Digest
 from calibrant.effects._structure_finding import STRUCTURES, Finding
 from calibrant.effects._structure_geometry import Geometry
 from calibrant.product import Product
@@ -56,6 +57,8 @@ def _judged(name: str, bright: Sequence[Finding], faint: Sequence[Finding], leve
     for finding in bright:
         if finding.structure != name or not finding.detected:
             continue
+        if name == "column" and finding.amplitude < 0:
+            continue  # dead ones have nothing to compare
         match = _match(finding, faint)
         pair = levels.get((finding.detector, finding.band)) or _of_band(levels, finding.band)
         if match is None or pair is None:
@@ -144,3 +147,27 @@ def with_dark(light: Light, seen: int, looked: int) -> Light:
     if light.verdict == "unknown" and looked and seen == looked:
         return replace(light, verdict="added")
     return light
+
+
+def with_gains(digests: Sequence[Digest], products: Mapping[str, Product]) -> str:
+    """How much of the steps between amplifiers the gains explain, as a sentence; empty without gains.
+
+    In electrons a step of gain is gone: ``level + ln(gain)`` is the same for all amplifiers.
+    """
+    before, after = [], []
+    for d in digests:
+        product = products.get(d.detector)
+        gains = {q.place: q.value for q in product if q.name == "gain"} if product is not None else {}
+        names = [amp.name for amp in d.geometry.amplifiers]
+        if not set(names) <= set(gains):
+            continue
+        values = np.array([gains[name] for name in names], np.float64)
+        known = np.isfinite(d.levels.values) & (values > 0)
+        if known.sum() > 1:
+            before.append(float(np.std(d.levels.values[known])))
+            after.append(float(np.std(d.levels.values[known] + np.log(values[known]))))
+    if not before:
+        return ""
+    rms = [100.0 * math.sqrt(float(np.mean(np.square(v)))) for v in (before, after)]
+    verdict = "the steps are those of the gains" if rms[1] < 0.3 * rms[0] else "the gains do not explain them"
+    return f"With the gains given the rms of the steps goes from {rms[0]:.2g} to {rms[1]:.2g} %: {verdict}."

@@ -15,7 +15,7 @@ from calibrant.effects._structure_digest import Digest, digest
 from calibrant.effects._structure_finding import STRUCTURES, Finding
 from calibrant.effects._structure_finding import table as structures_table
 from calibrant.effects._structure_geometry import geometry, places_of
-from calibrant.effects._structure_light import Levels, Light, in_dark, judge, with_dark
+from calibrant.effects._structure_light import Levels, Light, in_dark, judge, with_dark, with_gains
 from calibrant.effects._structure_search import Search
 from calibrant.effects.common import Progress, versions
 from calibrant.errors import OptionError, SelectionError, ShapeError
@@ -71,7 +71,7 @@ def measure(
         Amplifiers and focal plane. Flats of another size than the instrument's are taken as binned.
     products : mapping of str to Product, optional
         Detector -> product with a table ``amplifiers`` (``name``, ``place``), such as a gain or an overscan:
-        before the flat's own table, and before the instrument.
+        before the flat's own table, and before the instrument. Gains are held against the steps.
     darks : mapping of str to Product, optional
         Detector -> dark: bright columns that it shows hold charge, not light.
     threshold : float
@@ -103,6 +103,7 @@ def measure(
     dimmer = Search(faint, threshold).run().findings() if faint else []
     lights = judge(findings, dimmer, levels)
     remarks = _remarks(search, lights, findings, darks or {}, notes)
+    remarks["amplifier_steps"] = with_gains(bright, products or {})
     unit = bright[0].geometry.unit
     tables = {
         "inventory": words.inventory(
