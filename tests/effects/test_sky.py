@@ -204,7 +204,7 @@ def test_bright_sources_do_not_get_into_the_pattern():
         good = (product.planes["count"] > 0) & (product.planes["dq"] & np.uint32(DQ.UNRELIABLE_FLAT) == 0)
         rest = (product.data - 0.033 * crests()) / np.sqrt(product.planes["variance"])
         beyond.append(np.mean(rest[good] > 5))
-    assert beyond[0] < 2e-3 < 1e-2 < beyond[1]
+    assert beyond[0] < 1e-3 < 5e-3 < beyond[1]
 
 
 def test_the_unit_does_not_matter(pattern):

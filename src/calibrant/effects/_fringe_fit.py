@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 
 SAMPLES = 21  # along each side of a large box: enough for its level, at a tenth of the cost
-GOOD_SMALL, GOOD_LARGE = 0.5, 0.25  # of the pixels of a box that must be good
+GOOD_SMALL, GOOD_LARGE = 0.5, 0.2  # of the pixels of a box that must be good
 FEWEST = 20  # boxes
 PARTS = 8  # along each side of the frame, whose sums give the error
 MEDIAN = math.pi / 2.0  # variance of a median over that of a mean, of many values
@@ -93,7 +94,14 @@ class Amplitude:
 
 
 def amplitude(
-    image: F4, pattern: F4, variance: F4 | None, choice: Boxes, *, robust: bool = False
+    image: F4,
+    pattern: F4,
+    variance: F4 | None,
+    choice: Boxes,
+    *,
+    amplifiers: NDArray[Any] | None = None,
+    shared: float = 0.0,
+    robust: bool = False,
 ) -> Amplitude:
     """The amplitude of a pattern in an image.
 
@@ -106,21 +114,28 @@ def amplitude(
     variance : ndarray, optional
         Of the pattern: its noise makes the slope too small, which is corrected for.
     choice : Boxes
+    amplifiers : ndarray, optional
+        Integers, (rows, cols): the amplifier of each pixel. Boxes end at its borders, where levels may have a
+        step that is not light.
+    shared : float
+        Covariance of a pixel of the image with that of the pattern, where the image is part of the pattern.
     robust : bool
         Medians of boxes instead of means: for images whose sources are still there.
     """
     places = _tiles(image.shape, choice)
+    parts = np.zeros((1, 1), np.uint8) if amplifiers is None else amplifiers
+    owner = np.broadcast_to(parts, image.shape)
     good = np.isfinite(image) & np.isfinite(pattern)
-    y = _differences(np.where(good, image, np.float32(np.nan)), places, choice, robust)
-    x = _differences(np.where(good, pattern, np.float32(np.nan)), places, choice, robust)
+    y = _differences(np.where(good, image, np.float32(np.nan)), owner, places, choice, robust)
+    x = _differences(np.where(good, pattern, np.float32(np.nan)), owner, places, choice, robust)
     known = np.isfinite(x) & np.isfinite(y)
     y, x, places = y[known], x[known], places[known]
+    of_box = (MEDIAN if robust else 1.0) * ((2 * choice.small + 1) ** -2.0 + SAMPLES**-2.0)
     noise = np.zeros(x.size)
     if variance is not None:
-        each = np.nan_to_num(variance[places[:, 0], places[:, 1]].astype(np.float64))
-        noise = each * (MEDIAN if robust else 1.0) * ((2 * choice.small + 1) ** -2.0 + SAMPLES**-2.0)
+        noise = of_box * np.nan_to_num(variance[places[:, 0], places[:, 1]].astype(np.float64))
     part = places * PARTS // np.array(image.shape)
-    return _slope(x, y, noise, part[:, 0] * PARTS + part[:, 1], choice)
+    return _slope(x, y, noise, shared * of_box, part[:, 0] * PARTS + part[:, 1], choice)
 
 
 def _tiles(shape: tuple[int, ...], choice: Boxes) -> NDArray[np.int64]:
@@ -135,37 +150,50 @@ def _tiles(shape: tuple[int, ...], choice: Boxes) -> NDArray[np.int64]:
     return places
 
 
-def _differences(image: F4, places: NDArray[np.int64], choice: Boxes, robust: bool) -> F8:
+def _differences(
+    image: F4, owner: NDArray[Any], places: NDArray[np.int64], choice: Boxes, robust: bool
+) -> F8:
     """The small box less the large one, at each place; NaN with too few good pixels."""
     reach = choice.reach(image.shape)
-    small = _levels(image, places, np.arange(-choice.small, choice.small + 1), GOOD_SMALL, robust)
+    close = np.arange(-choice.small, choice.small + 1)
     offsets = np.unique(np.linspace(-reach, reach, min(SAMPLES, 2 * reach + 1)).round().astype(int))
-    return small - _levels(image, places, offsets, GOOD_LARGE, robust)
+    small = _levels(image, owner, places, close, GOOD_SMALL, robust)
+    return small - _levels(image, owner, places, offsets, GOOD_LARGE, robust)
 
 
 def _levels(
-    image: F4, places: NDArray[np.int64], offsets: NDArray[np.int64], least: float, robust: bool
+    image: F4,
+    owner: NDArray[Any],
+    places: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    least: float,
+    robust: bool,
 ) -> F8:
-    """Mean, or median, of the good pixels of boxes about places."""
+    """Mean, or median, of the good pixels of boxes about places, within the amplifier of the middle."""
     rows, cols = places[:, :1] + offsets, places[:, 1:] + offsets
     inside = (rows >= 0) & (rows < image.shape[0]), (cols >= 0) & (cols < image.shape[1])
     rows, cols = (at.clip(0, n - 1) for at, n in zip((rows, cols), image.shape, strict=True))
-    values = image[rows[:, :, np.newaxis], cols[:, np.newaxis, :]]
-    values[~(inside[0][:, :, np.newaxis] & inside[1][:, np.newaxis, :])] = np.nan
+    at = rows[:, :, np.newaxis], cols[:, np.newaxis, :]
+    values, middles = image[at], owner[places[:, 0], places[:, 1]]
+    own = owner[at] == middles[:, np.newaxis, np.newaxis]
+    values[~(inside[0][:, :, np.newaxis] & inside[1][:, np.newaxis, :] & own)] = np.nan
     values = values.reshape(len(places), -1)
     count = np.count_nonzero(np.isfinite(values), axis=1)
     if robust:
         values = np.sort(values, axis=1)  # NaN come last
-        at, last = np.arange(len(places)), values.shape[1] - 1
+        each, last = np.arange(len(places)), values.shape[1] - 1
         below, above = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, last)
-        middle = 0.5 * (values[at, below].astype(np.float64) + values[at, above])
+        middle = 0.5 * (values[each, below].astype(np.float64) + values[each, above])
     else:
         middle = np.nansum(values, axis=1, dtype=np.float64) / np.maximum(count, 1)
     return np.where(count >= max(1.0, least * offsets.size**2), middle, np.nan)
 
 
-def _slope(x: F8, y: F8, noise: F8, part: NDArray[np.int64], choice: Boxes) -> Amplitude:
-    """Slope through the origin, boxes that lie far off left out; `noise`: variance of each x."""
+def _slope(x: F8, y: F8, noise: F8, shared: float, part: NDArray[np.int64], choice: Boxes) -> Amplitude:
+    """Slope through the origin, boxes that lie far off left out.
+
+    `noise` is the variance of each x, `shared` the covariance of the noise of x and y.
+    """
     good = np.ones(x.size, np.bool_)
     if x.size < FEWEST:
         return Amplitude(math.nan, math.nan, 0)
@@ -174,7 +202,8 @@ def _slope(x: F8, y: F8, noise: F8, part: NDArray[np.int64], choice: Boxes) -> A
         light = square - float(noise[good].sum())
         # Where noise is all that is there, the pattern holds no fringes to be corrected for it.
         power = light if light > 0.5 * square else square
-        value = float((x[good] * y[good]).sum()) / power if power > 0 else math.nan
+        product = float((x[good] * y[good]).sum()) - shared * int(good.sum())
+        value = product / power if power > 0 else math.nan
         rest = y - value * x
         inside = np.abs(rest) <= choice.clip * max(float(mad_std(rest[good])), 1e-12)
         if inside.sum() < FEWEST or (inside == good).all():

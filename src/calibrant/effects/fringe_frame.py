@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
+from calibrant.effects._assembly import place_plane, places_table
 from calibrant.effects._fringe_fit import Amplitude, Boxes, amplitude
 from calibrant.effects._input import check_products
 from calibrant.effects._sky_frames import (
@@ -32,7 +34,7 @@ from calibrant.effects.common import Progress, Record, Stacked, check_fits, prod
 from calibrant.errors import HistoryError, OptionError, SelectionError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Applied, Frame
-from calibrant.product import Kind, Product, Quantity
+from calibrant.product import Kind, Product, Quantity, Table
 from calibrant.stats import mad_std
 
 NAME = "fringe_frame"
@@ -42,7 +44,7 @@ FORBIDS: tuple[str, ...] = ()
 KIND = Kind(
     NAME,
     planes={
-        "data": "Fringes over the mean sky, of mean 0; NaN where no frame saw the sky.",
+        "data": "Fringes over the mean sky, of mean 0; NaN where they are not known.",
         "variance": "Variance of data from the noise of the frames.",
         "count": "Frames that saw the sky in the pixel.",
         "dq": "Flags.",
@@ -56,6 +58,8 @@ KIND = Kind(
 MATCH_AS = "flat"
 WEAK = 0.2  # of the median amplitude: frames below it would add noise and no fringes
 SURE = 3.0
+SMOOTH = 1.5  # pixels, sigma: fringes are wider
+STANDS_OUT = 5.0  # sigmas
 OUTLIER = 8.0  # sigmas: pixels that say nothing about the strength of fringes
 
 
@@ -119,21 +123,30 @@ def measure(
     series, frames = sky_frames(exposures, NAME, given, record, least=minimum, flat=True)
     how = {"method": method, "progress": progress, "runner": runner, "budget": budget}
     kept, frames = list(range(len(frames))), first_levels(frames)
-    combined = combine_sky(frames, [1 / f.level for f in frames], offset=True, **how)
+    scales = [1 / frame.level for frame in frames]
+    combined = combine_sky(frames, scales, offset=True, **how)
     pattern, strengths = _pattern(combined, order), []
+    places_of = _places(series, combined.data.shape)
+    owner = _owner(places_of)
     for _ in range(passes):
-        looked = [_looked_at(frame, pattern, combined, search, places) for frame in frames]
+        looked = [
+            _looked_at(frame, pattern, combined.propagated, search, places, owner, shared)
+            for frame, shared in zip(frames, _shared(frames, scales, method), strict=True)
+        ]
         frames, strengths = [frame for frame, _ in looked], [one for _, one in looked]
         good = _usable(frames, strengths, record, minimum)
         kept, frames = [kept[n] for n in good], [frames[n] for n in good]
         strengths = [strengths[n] for n in good]
         mean = float(np.mean([s.value / f.level for s, f in zip(strengths, frames, strict=True)]))
-        combined = combine_sky(frames, [mean / s.value for s in strengths], offset=True, **how)
+        scales = [mean / one.value for one in strengths]
+        combined = combine_sky(frames, scales, offset=True, **how)
         pattern = _pattern(combined, order)
         strengths = [replace(s, value=s.value / mean, sigma=s.sigma / mean) for s in strengths]
     series = series.take(kept)
     dq = flags(combined, len(frames), record, frames)
-    return _product(series, given, frames, strengths, combined, pattern, dq, record)
+    dq[~np.isfinite(pattern)] |= np.uint32(DQ.UNRELIABLE_FLAT)
+    tables = {} if places_of is None else {"amplifiers": places_of}
+    return _product(series, given, frames, strengths, combined, pattern, dq, tables, record)
 
 
 def _chosen(options: Mapping[str, Any]) -> tuple[Search, Boxes]:
@@ -143,15 +156,44 @@ def _chosen(options: Mapping[str, Any]) -> tuple[Search, Boxes]:
     return search, Boxes(**{name: value for name, value in options.items() if name not in own})
 
 
+def _places(series: Exposures, shape: tuple[int, ...]) -> Table | None:
+    """The amplifiers of the images as a table, if they are those that the instrument knows."""
+    table = places_table(series.instrument.readouts(series[0]), series.shape[-2:])
+    return table if (int(table["rows"][0]), int(table["cols"][0])) == shape else None
+
+
+def _owner(table: Table | None) -> NDArray[np.int16] | None:
+    """The amplifier of each pixel, a number; None if there is one."""
+    if table is None or len(table["name"]) == 1:
+        return None
+    return place_plane(table, {str(name): n for n, name in enumerate(table["name"])}, np.int16)
+
+
 def _looked_at(
-    frame: SkyFrame, pattern: F4, combined: Stacked, search: Search, places: Boxes
+    frame: SkyFrame,
+    pattern: F4,
+    variance: F4 | None,
+    search: Search,
+    places: Boxes,
+    owner: NDArray[np.int16] | None,
+    shared: float,
 ) -> tuple[SkyFrame, Amplitude]:
     """The frame with its sources found where the fringes are taken away, and how strong these are."""
     image = frame.image()
-    first = amplitude(image, pattern, combined.propagated, places, robust=True)
+    first = amplitude(image, pattern, variance, places, amplifiers=owner, robust=True)
     rough = first.value if math.isfinite(first.value) else 0.0
     frame = frame.looked_at(image - np.float32(rough) * np.nan_to_num(pattern), search)
-    return frame, amplitude(frame.without_sources(image), pattern, combined.propagated, places)
+    sky = frame.without_sources(image)
+    return frame, amplitude(sky, pattern, variance, places, amplifiers=owner, shared=shared)
+
+
+def _shared(frames: Sequence[SkyFrame], scales: Sequence[float], method: str) -> list[float]:
+    """Covariance of a pixel of each frame with that of their mean or median: noise squared times weight."""
+    if method == "mean":
+        return [f.noise**2 * scale / len(frames) for f, scale in zip(frames, scales, strict=True)]
+    # A value moves the median by its density there, which is as 1/noise.
+    total = sum(1 / (f.noise * scale) for f, scale in zip(frames, scales, strict=True))
+    return [f.noise / total for f in frames]
 
 
 def _usable(
@@ -177,9 +219,17 @@ def _usable(
 
 
 def _pattern(combined: Stacked, order: int) -> F4:
-    """What was combined, less its large-scale part and its mean; NaN where no frame saw the sky."""
+    """What was combined, less its large-scale part and its mean; NaN where it is not fringes.
+
+    That is where no frame saw the sky, and where a pixel stands out of its neighbours: a bad one does so in
+    every frame, with fringes or without, and would be taken for them.
+    """
     data = np.where(combined.count > 0, combined.data, np.float32(np.nan))
     data = data - fit(data, Form(order=order)).surface
+    rest = data - gaussian_filter(np.nan_to_num(data), SMOOTH)
+    assert combined.propagated is not None
+    with np.errstate(invalid="ignore"):
+        data[np.abs(rest) > STANDS_OUT * np.sqrt(combined.propagated)] = np.nan
     pattern: F4 = data - np.float32(np.nanmean(data, dtype=np.float64))
     return pattern
 
@@ -192,6 +242,7 @@ def _product(
     combined: Stacked,
     pattern: F4,
     dq: NDArray[np.uint32],
+    tables: Mapping[str, Table],
     record: Record,
 ) -> Product:
     assert combined.propagated is not None
@@ -215,7 +266,8 @@ def _product(
                 amplitude=[s.value for s in strengths],
                 sigma=[s.sigma for s in strengths],
                 ratio=ratios,
-            )
+            ),
+            **tables,
         },
         quantities=(
             Quantity("strength", 100 * strength, 100 * sigma, "%"),
@@ -266,12 +318,14 @@ def fitted(frame: Frame, product: Product, **options: Any) -> Amplitude:
     if loaded.dq is not None:
         image[(np.asarray(loaded.dq) & np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)) != 0] = np.nan
     pattern, variance = product.data, product.planes.get("variance")
-    found = amplitude(image, pattern, variance, places, robust=True)
+    owner = _owner(product.tables.get("amplifiers"))
+    found = amplitude(image, pattern, variance, places, amplifiers=owner, robust=True)
     for _ in range(2):
         if not math.isfinite(found.value):
             break
         mask = sources(image - np.float32(found.value) * np.nan_to_num(pattern), search)
-        found = amplitude(np.where(mask, np.float32(np.nan), image), pattern, variance, places)
+        sky = np.where(mask, np.float32(np.nan), image)
+        found = amplitude(sky, pattern, variance, places, amplifiers=owner)
     return found
 
 
