@@ -166,6 +166,12 @@ def test_a_shadow_has_its_place_radius_and_depth():
     assert row(product, "dust_shadow")["chromatic"] == "no"
 
 
+def test_a_dead_pixel_is_no_shadow():
+    response = np.ones(SHAPE)
+    response[[20, 50, 90], [48, 47, 0]] = 0.06  # first and last of an amplifier, and of the detector
+    assert found(measure(flat(response), flat(response, band="i"))) == []
+
+
 def test_vignetting_goes_by_the_focal_plane():
     """The same loss on two detectors, about the middle of both."""
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)

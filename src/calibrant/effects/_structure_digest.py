@@ -166,9 +166,12 @@ def _variance(flat: Product) -> F4 | None:
 
 
 def _beside(own: F4) -> F4:
-    """Median of each pixel with three on either side in its row: single columns and pixels do not count."""
+    """Median of each pixel with three on either side in its row: single columns and pixels do not count.
+
+    Mirrored at the ends of the amplifier: repeated, the outermost pixel would be its own median.
+    """
     filled = np.where(np.isfinite(own), own, np.nanmedian(own) if np.isfinite(own).any() else 0.0)
-    return np.asarray(median_filter(filled, size=(1, 7), mode="nearest"), np.float32)
+    return np.asarray(median_filter(filled, size=(1, 7), mode="mirror"), np.float32)
 
 
 def _pixel_scatter(own: F4) -> tuple[float, int]:
