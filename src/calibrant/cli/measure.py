@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calibrant.cli.common import Progress, Terminal
+from calibrant.cli.pictures import is_newer
 from calibrant.cli.tables import with_sigma
 from calibrant.errors import OptionError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from calibrant.pipeline.measure import Measured
 
 NAMES = (
@@ -131,23 +135,38 @@ def options_of(words: list[str]) -> dict[str, Any]:
 
 
 def draw(measured: Measured, progress: Progress | None) -> dict[str, list[str]]:
-    """The pictures of each product that is not drawn yet: name of the product -> files."""
+    """The pictures of each product, and of detectors side by side: name -> files; new ones are drawn."""
     from calibrant.report.plots import save
-    from calibrant.report.plots.measurements import figures
 
     found: dict[str, list[str]] = {}
-    for count, entry in enumerate(measured.entries, 1):
-        name, product = entry["name"], measured.product(entry["name"])
-        made = measured.out / entry["file"]
-        for part, make in figures(product).items():
-            picture = measured.out / "plots" / f"{name}_{part}.png"
-            picture.parent.mkdir(exist_ok=True)
-            if not (picture.exists() and picture.stat().st_mtime_ns > made.stat().st_mtime_ns):
-                save(make(), picture, overwrite=True)
-            found.setdefault(name, []).append(str(picture.relative_to(measured.out)))
+    wanted = list(_wanted(measured))
+    for count, (name, part, sources, make) in enumerate(wanted, 1):
+        picture = measured.out / "plots" / f"{name}_{part}.png"
+        picture.parent.mkdir(exist_ok=True)
+        if not is_newer(picture, [measured.out / file for file in sources]):
+            save(make(), picture, overwrite=True)
+        found.setdefault(name, []).append(str(picture.relative_to(measured.out)))
         if progress is not None:
-            progress(count, len(measured.entries), "drawing")
+            progress(count, len(wanted), "drawing")
     return found
+
+
+def _wanted(measured: Measured) -> Iterator[tuple[str, str, list[str], Callable[[], Figure]]]:
+    """Name, part, files that it shows, and how to make each picture."""
+    from calibrant.report.plots.measurements import figures, together
+
+    mosaics: dict[tuple[Any, ...], list[Any]] = {}
+    for entry in measured.entries:
+        product = measured.product(entry["name"])
+        for part, make in figures(product).items():
+            yield entry["name"], part, [entry["file"]], make
+        keys = {key: value for key, value in entry["keys"].items() if key != "detector"}
+        mosaics.setdefault(tuple(sorted((key, str(value)) for key, value in keys.items())), []).append(entry)
+    for entries in mosaics.values():
+        products = [measured.product(entry["name"]) for entry in entries]
+        label = re.sub(r"_det[^_]*", "", entries[0]["name"])
+        for part, make in together(products, measured.exposures.instrument).items():
+            yield label, part, [entry["file"] for entry in entries], make
 
 
 def _facts(measured: Measured, pictures: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -156,6 +175,7 @@ def _facts(measured: Measured, pictures: Mapping[str, list[str]]) -> dict[str, A
         "out": str(measured.out),
         "instrument": measured.exposures.instrument.name,
         "products": [{**entry, "pictures": pictures.get(entry["name"], [])} for entry in measured.entries],
+        "pictures": [file for files in pictures.values() for file in files],
         "notes": measured.notes,
         "problems": measured.problems,
         "registered": measured.registered,

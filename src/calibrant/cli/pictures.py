@@ -65,14 +65,14 @@ def draw(reduction: Reduction, progress: Callable[[int, int, str], None] | None 
     wanted = list(_wanted(reduction))
     for count, (name, sources, make) in enumerate(wanted, 1):
         path = folder / name
-        if not _is_newer(path, [folder.parent / source for source in sources]):
+        if not is_newer(path, [folder.parent / source for source in sources]):
             save(make(), path, overwrite=True)
         if progress is not None:
             progress(count, len(wanted), "drawing")
     return [f"{FOLDER}/{name}" for name, _, _ in wanted]
 
 
-def _is_newer(picture: Path, sources: list[Path]) -> bool:
+def is_newer(picture: Path, sources: list[Path]) -> bool:
     """Whether a picture was drawn after all that it shows was written."""
     try:
         drawn = picture.stat().st_mtime_ns

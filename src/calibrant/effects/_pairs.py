@@ -15,6 +15,7 @@ from calibrant.effects._amplifiers import Region, read
 from calibrant.effects._steps import name_of
 from calibrant.errors import BudgetError, HeaderError
 from calibrant.exposures import Exposures
+from calibrant.frame import MICROSECOND
 from calibrant.stack.covariance import clipped, covariances
 from calibrant.stack.plan import exactly, megabytes
 from calibrant.stack.run import default_runner, parse_budget
@@ -26,6 +27,7 @@ SEQUENCE = "sequence"
 SAME_TIME = 1e-3  # relative; shutters state their times to a millisecond at best
 MEANT = 0.2  # relative: neighbours that differ by less were meant to be a pair
 SAME_LIGHT = 0.02  # relative, of any other fact: photodiodes count what the lamp gave
+APART = 12 * 3600 * MICROSECOND  # between two flats that are of different nights
 FAINT = 1.0  # adu
 BAND = 128  # rows of an amplifier worked on together
 PIECE = 1 << 18  # pixels read together
@@ -76,9 +78,10 @@ def pair_up(series: Exposures, by: str = "exptime") -> tuple[list[Pair], list[st
     alone: list[int] = []
     for members in _by_filter(series):
         for group in [members] if by == SEQUENCE else _alike(series, members, by):
-            found, orphan = _neighbours(series, group)
-            pairs += [Pair(a, b, _value(series, a, by)) for a, b in found]
-            alone += orphan
+            for night in _nights(series, group):
+                found, orphan = _neighbours(series, night)
+                pairs += [Pair(a, b, _value(series, a, by)) for a, b in found]
+                alone += orphan
     if by == SEQUENCE:
         uneven = [p for p in pairs if not _same(*(_value(series, i, "exptime") for i in (p.first, p.second)))]
         pairs = [pair for pair in pairs if pair not in uneven]
@@ -129,6 +132,18 @@ def _alike(series: Exposures, members: list[int], by: str) -> Iterator[list[int]
             group = []
         group.append(index)
     yield sorted(group)
+
+
+def _nights(series: Exposures, group: list[int]) -> Iterator[list[int]]:
+    """Members cut where half a day passed: dust and lamps move, and a difference would show them."""
+    night: list[int] = []
+    for index in group:
+        one, other = series[night[-1]].start if night else None, series[index].start
+        if one is not None and other is not None and other - one > APART:
+            yield night
+            night = []
+        night.append(index)
+    yield night
 
 
 def _neighbours(series: Exposures, group: list[int]) -> tuple[list[tuple[int, int]], list[int]]:

@@ -97,7 +97,9 @@ class Exposures(Sequence[Exposure]):
 
     @classmethod
     def from_paths(
-        cls, paths: Iterable[str | PathLike[str]], instrument: str | PathLike[str] | Instrument = GENERIC
+        cls,
+        paths: str | PathLike[str] | Iterable[str | PathLike[str]],
+        instrument: str | PathLike[str] | Instrument = GENERIC,
     ) -> Exposures:
         """As `scan`, of files that are all needed.
 
@@ -106,7 +108,7 @@ class Exposures(Sequence[Exposure]):
         SelectionError
             If one of them cannot be used.
         """
-        found = cls.scan(list(paths), instrument)
+        found = cls.scan(paths if isinstance(paths, str | PathLike) else list(paths), instrument)
         if found.problems:
             first, more = found.problems[0], len(found.problems) - 1
             raise SelectionError(

@@ -216,7 +216,7 @@ class _Walk:
                 self._group(group, others)
             except UserError as error:
                 failures.append(error)
-                told = stem(self.measurement.kind, group.keys, others)
+                told = _name(self.measurement, group, others)
                 self.problems.append({"file": told, "problem": str(error)})
         if failures and len(failures) == len(wanted):
             raise failures[0]
@@ -237,7 +237,9 @@ class _Walk:
             return [Group(self.measurement.kind, {}, found)]
         own = self.exposures.instrument.match.get("flat", ())
         keys = [key for key in own if key not in self.measurement.mixes]
-        return groups(found, "flat", [*dict.fromkeys(("detector", *keys)), "shape"])
+        settings = groups(found, "flat", [*dict.fromkeys(("detector", *keys)), "shape"])
+        # Of another epoch are other dust and another lamp, as for masters.
+        return [epoch for group in settings for epoch in group.epochs(self.recipe.gap.get("flat"))]
 
     def _group(self, group: Group, siblings: Siblings) -> None:
         self.entries.append(self._measured(self.measurement, group, siblings, self.options))
@@ -246,7 +248,7 @@ class _Walk:
         self, measurement: Measurement, group: Group, siblings: Siblings, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The line of a product that is made now, after all that it needs, or kept."""
-        name = stem(measurement.kind, group.keys, siblings)
+        name = _name(measurement, group, siblings)
         corrected = self._corrected(measurement, group, siblings)
         uses = self._uses(measurement, group, siblings)
         key = self._key(measurement, group, {**uses, **corrected}, options)
@@ -263,7 +265,7 @@ class _Walk:
             try:
                 found[other.kind] = self._measured(other, group, siblings, {})["name"]
             except UserError as error:
-                told = stem(measurement.kind, group.keys, siblings)
+                told = _name(measurement, group, siblings)
                 self.notes.append(f"{told}: not corrected for {other.title}: {error}")
         return found
 
@@ -352,3 +354,9 @@ class _Walk:
         for used in job.uses.values():
             self._make(used)
         self.workshop.make(job)
+
+
+def _name(measurement: Measurement, group: Group, siblings: Siblings) -> str:
+    """Of the product of a group: its kind, in what it differs from others, and the day of its epoch."""
+    name = stem(measurement.kind, group.keys, siblings)
+    return f"{name}_{group.when}" if group.when else name
