@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
+from calibrant.effects._sky_sources import grown
 from calibrant.errors import OptionError
 from calibrant.stats import clip_factor, mad_std
 
@@ -111,23 +111,15 @@ def coefficients(planes: Planes, choice: Choice) -> Seen:
     if not sources.size:
         return found
     others = np.setdiff1d(np.flatnonzero(alive), sources)
-    usable = _near(lit[sources].any(axis=0), choice.reach) & good[alive].all(axis=0)
+    usable = grown(lit[sources].any(axis=0), choice.reach) & good[alive].all(axis=0)
     usable &= ~(signal[others] > FAINT * choice.threshold).any(axis=0)
     for target in np.flatnonzero(alive):
         own = sources[sources != target]
-        use = usable & ~_near(signal[target] > FAINT * choice.threshold, choice.grow)
+        use = usable & ~grown(signal[target] > FAINT * choice.threshold, choice.grow)
         if own.size:
             values, errors = _fit(signal[target], signal[own], use, choice)
             found.coefficient[own, target], found.sigma[own, target] = values, errors
     return found
-
-
-def _near(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
-    """Pixels up to a distance, along rows and columns, from those of a mask."""
-    if distance == 0 or not mask.any():
-        return mask
-    wide = maximum_filter(mask.view(np.uint8), size=2 * distance + 1, mode="constant")
-    return np.asarray(wide, np.uint8).view(np.bool_)
 
 
 def _fit(target: Planes, sources: Planes, use: NDArray[np.bool_], choice: Choice) -> tuple[F8, F8]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, zoom
+from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter, zoom
 
 from calibrant.errors import OptionError
 from calibrant.stats import mad_std
@@ -17,6 +17,7 @@ Mask = NDArray[np.bool_]
 SMOOTH = 1.5  # pixels: sigma of what the image is smoothed with before sources are looked for
 FILLED = 0.25  # of a box of the background: with fewer good pixels it takes the value of its neighbours
 ITERATIONS = 4
+CHANGED = 1e-4  # of the pixels: a mask that changes by less is done
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def box_medians(image: F4, size: int, least: float = FILLED) -> F4:
 
 
 def background(image: F4, size: int) -> F4:
-    """What varies slowly: medians of boxes, with a smooth surface through them; float32, as the image.
+    """What varies slowly: medians of boxes, linear between their middles; float32, as the image.
 
     Boxes without good pixels are like the nearest ones that have some; NaN if there is none.
     """
@@ -78,7 +79,7 @@ def background(image: F4, size: int) -> F4:
         at = distance_transform_edt(missing, return_distances=False, return_indices=True)
         coarse = coarse[tuple(at)]
     factors = [n / m for n, m in zip(image.shape, coarse.shape, strict=True)]
-    surface: F4 = zoom(coarse, factors, order=3, mode="nearest", grid_mode=True)
+    surface: F4 = zoom(coarse, factors, order=1, mode="nearest", grid_mode=True)
     return surface
 
 
@@ -92,7 +93,7 @@ def sources(image: F4, search: Search) -> Mask:
     search : Search
     """
     bad = ~np.isfinite(image)
-    mask, disc = bad, _disc(search.grow)
+    mask = bad
     for _ in range(ITERATIONS):
         if mask.all():
             break
@@ -101,13 +102,15 @@ def sources(image: F4, search: Search) -> Mask:
         smooth = gaussian_filter(rest, SMOOTH)
         bright = smooth > search.sigma * float(mad_std(smooth[~mask]))
         bright &= ~bad
-        found = binary_dilation(bright, disc) | bad
-        if (found == mask).all():
+        before, mask = mask, grown(bright, search.grow) | bad
+        if np.mean(mask != before) < CHANGED:
             break
-        mask = found
     return mask
 
 
-def _disc(radius: int) -> Mask:
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return np.asarray(y * y + x * x <= radius * radius, np.bool_)
+def grown(mask: Mask, distance: int) -> Mask:
+    """Pixels of a mask, and those up to a distance from them along rows and columns."""
+    if distance == 0 or not mask.any():
+        return mask
+    wide = maximum_filter(mask.view(np.uint8), size=2 * distance + 1, mode="constant")
+    return np.asarray(wide, np.uint8).view(np.bool_)
