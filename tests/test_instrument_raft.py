@@ -407,7 +407,9 @@ def test_the_instrument_file_fits_a_small_raft(tmp_path: Path) -> None:
 def test_the_recipe_suits_the_instrument() -> None:
     found = recipe.load(load("comcam").recipe)
     steps = [step for step in found.steps if found.enabled(step)]
-    assert steps == ["overscan", "bias", "read_noise", "dark", "flat", "defects", "gain"]
+    assert steps == [
+        "overscan", "crosstalk", "bias", "linearity", "read_noise", "dark", "flat", "defects", "gain",
+    ]  # fmt: skip
     assert overscan.model_of(found.options("overscan")["parallel"]) is not None
     switched = recipe.load("comcam", {"steps_options.cosmic_rays.enabled": "true"})
     assert switched.enabled("cosmic_rays")

@@ -5,7 +5,26 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-EFFECTS = ("overscan", "pedestal", "bias", "dark", "flat", "defects", "cosmic_rays", "gain", "read_noise")
+EFFECTS = (
+    "overscan",
+    "crosstalk",
+    "pedestal",
+    "bias",
+    "linearity",
+    "charge_transfer",
+    "amplifier_offsets",
+    "read_noise",
+    "dark",
+    "flat",
+    "flat_structure",
+    "sky_flat",
+    "illumination",
+    "defects",
+    "gain",
+    "brighter_fatter",
+    "cosmic_rays",
+    "fringe_frame",
+)
 """Effects that may have been applied before."""
 KINDS = ("bias", "dark", "flat", "light", "arc", "neon", "star", "sky", "test", "unknown")
 """Kinds of exposures that are usual; an instrument file may have others."""
