@@ -14,6 +14,7 @@ from calibrant.stats import mad_std
 F8 = NDArray[np.float64]
 COARSE = 4  # cells: of the first search
 FARTHEST = 1.7  # half sides from the middle within which the centre is looked for
+NEAREST = 0.16  # of the longer side: closer to a centre circles may be the halo of a shadow
 CHOSEN = 2.5  # sigmas that the best of thousands of centres has for one of a fixed centre
 CLIP = 3.0  # of the widths of the map, for the search
 SECTORS = 16  # of equal numbers of cells, that must agree
@@ -113,14 +114,17 @@ def _centre(plane: F8, row: F8, col: F8) -> tuple[float, float]:
     values, y, x = binned[0][enough] / binned[1][enough], y[enough], x[enough]
     step = COARSE * float(np.diff(row).mean())
     middle = (0.5 * (row[0] + row[-1]), 0.5 * (col[0] + col[-1]))
+    nearest = NEAREST * max(row[-1] - row[0], col[-1] - col[0])
     half = 0.5 * max(row[-1] - row[0], col[-1] - col[0]) * FARTHEST
     grid = np.arange(-half, half + step, 1.5 * step)
-    best = _best(values, y, x, [(middle[0] + a, middle[1] + b) for a in grid for b in grid], step)
+    best = _best(values, y, x, [(middle[0] + a, middle[1] + b) for a in grid for b in grid], step, nearest)
     y, x = np.broadcast_arrays(row[:, np.newaxis], col[np.newaxis, :])
     values, y, x = plane[good], y[good], x[good]
     for fine in (0.4 * step, 0.15 * step, 0.05 * step):
         around = np.arange(-3, 4) * fine
-        best = _best(values, y, x, [(best[0] + a, best[1] + b) for a in around for b in around], 0.3 * step)
+        best = _best(
+            values, y, x, [(best[0] + a, best[1] + b) for a in around for b in around], 0.3 * step, nearest
+        )
     return best
 
 
@@ -135,13 +139,16 @@ def _binned_axis(axis: F8, factor: int) -> F8:
     return np.asarray(axis[:size].reshape(-1, factor).mean(axis=1), np.float64)
 
 
-def _best(values: F8, y: F8, x: F8, centres: list[tuple[float, float]], step: float) -> tuple[float, float]:
+def _best(
+    values: F8, y: F8, x: F8, centres: list[tuple[float, float]], step: float, nearest: float
+) -> tuple[float, float]:
     found, most = centres[0], -math.inf
+    first = int(nearest / step)
     for centre in centres:
         index = (np.hypot(y - centre[0], x - centre[1]) / step).astype(np.intp)
         count = np.bincount(index)
         total = np.bincount(index, values)
-        power = float(np.sum(total**2 / np.maximum(count, 1)))
+        power = float(np.sum(total[first:] ** 2 / np.maximum(count[first:], 1)))
         if power > most:
             found, most = centre, power
     return found
@@ -152,7 +159,8 @@ def _sectors(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], F8]:
     """Sector and radial bin of each cell (-1 where nothing is known), and the middles of the bins."""
     y, x = row[:, np.newaxis] - centre[0], col[np.newaxis, :] - centre[1]
-    distance, good = np.hypot(y, x), np.isfinite(plane)
+    distance = np.hypot(y, x)
+    good = np.isfinite(plane) & (distance > NEAREST * max(row[-1] - row[0], col[-1] - col[0]))
     first = float(distance[good].min())
     index = ((distance - first) / step).astype(np.intp)
     # Angles from the direction to the middle: a centre outside sees the detector within half a turn.

@@ -16,6 +16,7 @@ from calibrant.effects._structure_lines import Column
 from calibrant.effects._structure_patterns import Pattern, patterns
 from calibrant.effects._structure_rings import Rings, rings
 from calibrant.effects._structure_shadows import (
+    TRIALS,
     Shadow,
     covered,
     depth_in,
@@ -182,7 +183,7 @@ class Search:
             whole = np.abs(mean) / np.sqrt(np.maximum(weights.sum(axis=0), 1e-300))
             for d, value, sigma in zip(digests, values, sigmas, strict=True):
                 for k in np.flatnonzero(np.isfinite(value)):
-                    both = min(float(whole[k]), abs(float(value[k])) / float(sigma[k]))
+                    both = min(float(whole[k]) / TRIALS, abs(float(value[k])) / float(sigma[k]))
                     found.append(
                         self._judged(
                             "amplifier_steps",
