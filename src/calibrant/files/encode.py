@@ -19,7 +19,7 @@ _TFORM = {"u1": "B", "i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D", "c8"
 class Output(Protocol):
     """What bytes can be written to."""
 
-    def write(self, data: bytes | memoryview, /) -> int:
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Write all of `data`."""
         ...
 
@@ -111,10 +111,16 @@ def table_unit(
     return Unit("".join(format_card(*card) for card in (*head, *cards)), table)
 
 
-def write_units(out: Output, units: Iterable[Unit]) -> None:
-    """Write units one after the other, each with DATASUM and CHECKSUM and padded to whole blocks."""
+def write_units(out: Output, units: Iterable[Unit], *, sums: bool = True) -> None:
+    """Write units one after the other, padded to whole blocks.
+
+    Parameters
+    ----------
+    sums : bool
+        Whether each has DATASUM and CHECKSUM; without them its cards are those of the unit and no others.
+    """
     for unit in units:
-        out.write(sealed(unit.cards, _sum_of(unit.data)))
+        out.write(sealed(unit.cards, _sum_of(unit.data)) if sums else _header(unit.cards))
         size = 0
         for chunk in _chunks(unit.data):
             out.write(chunk)
@@ -130,12 +136,17 @@ def sealed(cards: str, data_sum: int) -> bytes:
     cards += format_card("CHECKSUM", "0" * 16, "sum of this unit") + format_card(
         "DATASUM", str(data_sum), "sum of its data"
     )
-    header = bytearray(f"{cards}{'END':<{CARD}}".encode("ascii", "replace"))
-    header += b" " * (-len(header) % BLOCK)
+    header = _header(cards)
     total = _folded(data_sum + checksum(np.frombuffer(header, np.uint8)))
     at = len(cards) - 2 * CARD + 11
     header[at : at + 16] = _encoded(total ^ 0xFFFFFFFF)
     return bytes(header)
+
+
+def _header(cards: str) -> bytearray:
+    """Cards and END, padded to whole blocks."""
+    header = bytearray(f"{cards}{'END':<{CARD}}".encode("ascii", "replace"))
+    return header + b" " * (-len(header) % BLOCK)
 
 
 def checksum(data: NDArray[np.uint8]) -> int:
