@@ -44,6 +44,7 @@ UNITS = ("adu", "electron")
 FLATS = ("flat", "sky_flat")
 FREE = 0.1  # of the pixels of a frame: with fewer free of sources it is not used
 STILL = 0.5  # of the pixels of a source: if more lie under sources in most frames, the telescope stood still
+DEAD = 0.5  # of the usual response
 SAMPLE = 1 << 20  # pixels that the level of a frame is taken of
 
 
@@ -360,7 +361,11 @@ def sky_response(
     kept, used = list(range(len(frames))), first_levels(frames)
     combined = combine_sky(used, [1 / f.level for f in used], offset=False, **how)
     for _ in range(passes):
-        used = [frame.looked_at(frame.image() / combined.data, search) for frame in used]
+        dead = combined.data < DEAD  # their noise, divided, would look like sources
+        used = [
+            frame.looked_at(np.where(dead, np.float32(frame.level), frame.image() / combined.data), search)
+            for frame in used
+        ]
         good = with_sky(used, what, record, least)
         kept, used = [kept[n] for n in good], [used[n] for n in good]
         combined = combine_sky(used, [1 / f.level for f in used], offset=False, **how)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_opening, median_filter
 
 from calibrant.effects._assembly import place_plane, places_table
 from calibrant.effects._fringe_fit import Amplitude, Boxes, amplitude
@@ -58,7 +58,7 @@ KIND = Kind(
 MATCH_AS = "flat"
 WEAK = 0.2  # of the median amplitude: frames below it would add noise and no fringes
 SURE = 3.0
-SMOOTH = 1.5  # pixels, sigma: fringes are wider
+AROUND = 5  # pixels of the boxes whose median a pixel is held against: fringes are wider
 STANDS_OUT = 5.0  # sigmas
 OUTLIER = 8.0  # sigmas: pixels that say nothing about the strength of fringes
 
@@ -182,7 +182,12 @@ def _looked_at(
     image = frame.image()
     first = amplitude(image, pattern, variance, places, amplifiers=owner, robust=True)
     rough = first.value if math.isfinite(first.value) else 0.0
-    frame = frame.looked_at(image - np.float32(rough) * np.nan_to_num(pattern), search)
+    # Pixels and columns that stand out of the pattern are bad, and no sources whose wings must be masked;
+    # what is wider is a source that was there in most frames.
+    odd = ~np.isfinite(pattern)
+    thin = odd & ~binary_opening(odd, np.ones((2, 2)))
+    plain = image - np.float32(rough) * np.nan_to_num(pattern)
+    frame = frame.looked_at(np.where(thin, np.float32(frame.level), plain), search)
     sky = frame.without_sources(image)
     return frame, amplitude(sky, pattern, variance, places, amplifiers=owner, shared=shared)
 
@@ -226,7 +231,7 @@ def _pattern(combined: Stacked, order: int) -> F4:
     """
     data = np.where(combined.count > 0, combined.data, np.float32(np.nan))
     data = data - fit(data, Form(order=order)).surface
-    rest = data - gaussian_filter(np.nan_to_num(data), SMOOTH)
+    rest = data - median_filter(np.nan_to_num(data), AROUND)
     assert combined.propagated is not None
     with np.errstate(invalid="ignore"):
         data[np.abs(rest) > STANDS_OUT * np.sqrt(combined.propagated)] = np.nan
