@@ -203,6 +203,8 @@ def test_bad_input():
         crosstalk.measure(series(), threshold=-1)
     with pytest.raises(OptionError):
         crosstalk.measure(series(), pixels=0)
+    with pytest.raises(OptionError, match="did you mean 'reach'"):
+        crosstalk.measure(series(), raech=3)
     with pytest.raises(OptionError):
         crosstalk.measure(series(), significance=-1)
     with pytest.raises(HistoryError, match="flat"):

@@ -371,6 +371,8 @@ def test_bad_input(effect, ready):
         effect.measure(exposed(few), passes=0)
     with pytest.raises(OptionError):
         effect.measure(exposed(few), box=1)
+    with pytest.raises(OptionError, match="did you mean 'grow'"):
+        effect.measure(exposed(few), grwo=3)
     dark = changed(few[2], start=77).after(data=np.full(SHAPE, -3.0, np.float32) + np.arange(SHAPE[1]) % 2)
     with pytest.raises(UserError):
         effect.measure(exposed([*few[:2], dark]))

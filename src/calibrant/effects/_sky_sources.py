@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +47,28 @@ class Search:
                 "sources are searched with a sigma above 0, a box of 4 pixels or more, and grow of 0 or more",
                 got=f"sigma {self.sigma:g}, box {self.box}, grow {self.grow}",
             )
+
+
+def chosen(options: Mapping[str, Any], *kinds: type) -> list[Any]:
+    """Options as objects of several dataclasses, each with those that are fields of it.
+
+    Raises
+    ------
+    OptionError
+        For an option that none of them has, with the nearest spelling.
+    """
+    owners = {field.name: kind for kind in kinds for field in fields(kind)}
+    for name in options:
+        if name not in owners:
+            near = difflib.get_close_matches(name, owners, 1)
+            raise OptionError(
+                f"there is no option {name!r}",
+                expected=", ".join(owners),
+                do=f"did you mean {near[0]!r}?" if near else None,
+            )
+    return [
+        kind(**{name: value for name, value in options.items() if owners[name] is kind}) for kind in kinds
+    ]
 
 
 def boxes(shape: tuple[int, ...], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -32,25 +32,26 @@ class Form:
         A polynomial of two coordinates, or a cubic spline.
     order : int
         Of the polynomial; of a spline, how many pieces each side has.
-    box : int or None
+    surface_box : int or None
         Pixels of the boxes; a sixteenth of the shorter side if None.
     """
 
     model: Model = "polynomial"
     order: int = 3
-    box: int | None = None
+    surface_box: int | None = None
 
     def __post_init__(self) -> None:
         if self.model not in ("polynomial", "spline"):
             raise OptionError("a surface is a polynomial or a spline", where="model", got=repr(self.model))
-        if self.order < (self.model == "spline") or (self.box is not None and self.box < 1):
+        if self.order < (self.model == "spline") or (self.surface_box is not None and self.surface_box < 1):
             raise OptionError(
-                "order and box of a surface are too small", got=f"order {self.order}, box {self.box}"
+                "order and boxes of a surface are too small",
+                got=f"order {self.order}, box {self.surface_box}",
             )
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Pixels of a box."""
-        return self.box or max(4, min(shape) // 16)
+        return self.surface_box or max(4, min(shape) // 16)
 
     def bases(
         self, rows: NDArray[Any], cols: NDArray[Any], shape: tuple[int, ...]

@@ -20,6 +20,7 @@ from calibrant.effects._assembly import Assembly
 from calibrant.effects._crosstalk_fit import Choice, Combined, Seen, coefficients, combined
 from calibrant.effects._crosstalk_source import NAME, CrosstalkSource, Network
 from calibrant.effects._input import check_products, prepare
+from calibrant.effects._sky_sources import chosen
 from calibrant.effects._steps import bias_step
 from calibrant.effects.common import Progress, Record, begin, bias_for, done_by_steps, facts, product_keys
 from calibrant.errors import OptionError, SelectionError, ShapeError
@@ -111,7 +112,8 @@ def measure(
     series = begin(exposures, MATCH_AS, forbids=FORBIDS)
     places = _places(series)
     limit = facts(series, {}, saturation=saturation).saturation
-    choice = Choice(threshold=BRIGHT * (limit or USUAL) if threshold is None else threshold, **options)
+    level = BRIGHT * (limit or USUAL) if threshold is None else threshold
+    (choice,) = chosen({"threshold": level, **options}, Choice)
     record = Record({**asdict(choice), "significance": significance, "saturation": saturation})
     bias = bias_for(series, given)
     seen = []

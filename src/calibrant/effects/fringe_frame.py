@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from calibrant.effects._sky_frames import (
     sky_frames,
     with_sky,
 )
-from calibrant.effects._sky_sources import F4, Search, sources
+from calibrant.effects._sky_sources import F4, Search, chosen, sources
 from calibrant.effects._sky_surface import Form, fit
 from calibrant.effects._steps import check_kind
 from calibrant.effects.common import Progress, Record, Stacked, check_fits, product_keys
@@ -115,7 +115,7 @@ def measure(
         If an option has no meaning.
     """
     check_products(products)
-    given, (search, places) = dict(products or {}), _chosen(options)
+    given, (search, places) = dict(products or {}), chosen(options, Search, Boxes)
     if passes < 1:
         raise OptionError("sources are looked for once at least", where="passes", got=passes)
     told = {**asdict(search), **asdict(places), "minimum": minimum, "passes": passes, "order": order}
@@ -147,13 +147,6 @@ def measure(
     dq[~np.isfinite(pattern)] |= np.uint32(DQ.UNRELIABLE_FLAT)
     tables = {} if places_of is None else {"amplifiers": places_of}
     return _product(series, given, frames, strengths, combined, pattern, dq, tables, record)
-
-
-def _chosen(options: Mapping[str, Any]) -> tuple[Search, Boxes]:
-    """How sources are found, and where fringes are fitted."""
-    own = {field.name for field in fields(Search)}
-    search = Search(**{name: value for name, value in options.items() if name in own})
-    return search, Boxes(**{name: value for name, value in options.items() if name not in own})
 
 
 def _places(series: Exposures, shape: tuple[int, ...]) -> Table | None:
@@ -317,7 +310,7 @@ def fitted(frame: Frame, product: Product, **options: Any) -> Amplitude:
     Amplitude
         In the unit of the frame; NaN if too few pixels are free of sources.
     """
-    search, places = _chosen(options)
+    search, places = chosen(options, Search, Boxes)
     loaded = frame.load()
     image = np.array(loaded.data, np.float32)
     if loaded.dq is not None:

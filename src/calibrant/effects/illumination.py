@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calibrant.effects._input import check_products
 from calibrant.effects._sky_frames import FLATS, flags, flat_like, frames_table, sky_frames, sky_response
-from calibrant.effects._sky_sources import F4, Search, boxes
+from calibrant.effects._sky_sources import F4, Search, boxes, chosen
 from calibrant.effects._sky_surface import Fitted, Form, fit
 from calibrant.effects._steps import check_kind
 from calibrant.effects.common import Progress, Record, check_fits, product_keys
@@ -53,9 +53,6 @@ def measure(
     minimum: int = 3,
     passes: int = 2,
     method: Literal["median", "mean"] = "median",
-    model: Literal["polynomial", "spline"] = "polynomial",
-    order: int = 3,
-    surface_box: int | None = None,
     **options: Any,
 ) -> Product:
     """Large-scale response to the sky that is left in flat-fielded science frames.
@@ -68,12 +65,10 @@ def measure(
         ``flat``, and ``bias`` and ``dark``, where the exposures do not come through their steps.
     progress, runner, budget, minimum, passes, method
         As of `calibrant.effects.sky_flat.measure`.
-    model : {"polynomial", "spline"}
-    order : int
-        Of the polynomial; pieces of a spline along each side.
-    surface_box : int, optional
-        Pixels of the boxes whose medians are fitted; a sixteenth of the shorter side by default.
     **options
+        model : {"polynomial", "spline"}.
+        order : int, 3. Of the polynomial; pieces of a spline along each side.
+        surface_box : int. Pixels of the boxes whose medians are fitted; a sixteenth of the shorter side.
         sigma, box, grow: as of `calibrant.effects.sky_flat.measure`.
 
     Returns
@@ -92,10 +87,12 @@ def measure(
         If an option has no meaning.
     """
     check_products(products)
-    given, search, form = dict(products or {}), Search(**options), Form(model, order, surface_box)
+    given, (search, form) = dict(products or {}), chosen(options, Search, Form)
     if passes < 1:
         raise OptionError("sources are looked for once at least", where="passes", got=passes)
-    record = Record({**asdict(search), **_told(form), "minimum": minimum, "passes": passes, "method": method})
+    record = Record(
+        {**asdict(search), **asdict(form), "minimum": minimum, "passes": passes, "method": method}
+    )
     series, frames = sky_frames(exposures, NAME, given, record, least=minimum, flat=True)
     how = {"method": method, "progress": progress, "runner": runner, "budget": budget}
     kept, frames, combined = sky_response(frames, NAME, search, passes, record, minimum, **how)
@@ -113,15 +110,10 @@ def measure(
     )
 
 
-def between(
-    sky_flat: Product,
-    flat: Product,
-    *,
-    model: Literal["polynomial", "spline"] = "polynomial",
-    order: int = 3,
-    surface_box: int | None = None,
-) -> Product:
+def between(sky_flat: Product, flat: Product, **options: Any) -> Product:
     """The correction of a flat from a sky flat of the same detector and filter: their ratio, made smooth.
+
+    Options are model, order and surface_box, as of `measure`.
 
     Raises
     ------
@@ -145,7 +137,7 @@ def between(
     for product in (sky_flat, flat):
         if "dq" in product.planes:
             ratio[(product.planes["dq"] & np.uint32(UNSEEN)) != 0] = np.nan
-    form = Form(model, order, surface_box)
+    (form,) = chosen(options, Form)
     return _product(
         ratio,
         form,
@@ -153,13 +145,9 @@ def between(
         keys=dict(flat.keys),
         epoch=sky_flat.epoch,
         provenance=Provenance(
-            NAME, sky_flat.provenance.inputs, (sky_flat.identity, flat.identity), _told(form)
+            NAME, sky_flat.provenance.inputs, (sky_flat.identity, flat.identity), asdict(form)
         ),
     )
-
-
-def _told(form: Form) -> dict[str, Any]:
-    return {"model": form.model, "order": form.order, "surface_box": form.box}
 
 
 def _product(

@@ -10,12 +10,13 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibrant.effects._input import check_products
 from calibrant.effects._sky_frames import flags, flat_like, frames_table, sky_frames, sky_response
-from calibrant.effects._sky_sources import Search
+from calibrant.effects._sky_sources import Search, chosen
 from calibrant.effects._steps import check_kind
-from calibrant.effects.common import Progress, Record, check_fits, product_keys, require_bias
+from calibrant.effects.common import Progress, Record, Stacked, check_fits, product_keys, require_bias
 from calibrant.errors import OptionError, SelectionError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, NO_DATA, Exposure, Frame
@@ -96,7 +97,7 @@ def measure(
         If an option has no meaning.
     """
     check_products(products)
-    given, search = dict(products or {}), Search(**options)
+    given, (search,) = dict(products or {}), chosen(options, Search)
     if passes < 1:
         raise OptionError("sources are looked for once at least", where="passes", got=passes)
     record = Record({**asdict(search), "minimum": minimum, "passes": passes, "method": method})
@@ -106,7 +107,33 @@ def measure(
     how = {"method": method, "progress": progress, "runner": runner, "budget": budget}
     kept, frames, combined = sky_response(frames, "sky flat", search, passes, record, minimum, **how)
     series = series.take(kept)
-    dq = flags(combined, len(frames), record, frames)
+    planes = _planes(combined, flags(combined, len(frames), record, frames))
+    levels = np.array([frame.level for frame in frames])
+    unit = series[0].unit
+    noise = 100 * float(np.sqrt(np.median(planes["propagated"][planes["count"] > 0])))
+    return Product(
+        NAME,
+        instrument=series.instrument.name,
+        keys=product_keys(series, MATCH_AS),
+        epoch=series.epoch,
+        planes=planes,
+        units={
+            **dict.fromkeys(("data", "variance", "propagated"), ""),
+            **dict.fromkeys(("frames.level", "frames.noise"), unit),
+        },
+        tables={"frames": frames_table(frames)},
+        quantities=(
+            Quantity("level", float(levels.mean()), float(levels.std(ddof=1) / len(levels) ** 0.5), unit),
+            Quantity("level_scatter", 100 * float(levels.std(ddof=1) / levels.mean()), None, "%"),
+            Quantity("masked", 100 * float(np.mean([frame.masked for frame in frames])), None, "%"),
+            Quantity("noise", noise, None, "%"),
+        ),
+        provenance=record.provenance(NAME, series, given),
+    )
+
+
+def _planes(combined: Stacked, dq: NDArray[np.uint32]) -> dict[str, NDArray[Any]]:
+    """Normalised by the median of the good pixels; what is below the floor is held there, and flagged."""
     good = np.isfinite(combined.data) & ((dq & np.uint32(DQ.DO_NOT_USE)) == 0)
     middle = np.float32(np.median(combined.data[good])) if good.any() else np.float32(np.nan)
     if not middle > 0:
@@ -118,26 +145,8 @@ def measure(
     dq[~good] |= np.uint32(NO_DATA | DQ.NO_FLAT_FIELD)
     assert combined.propagated is not None
     errors = {"variance": combined.variance, "propagated": combined.propagated}
-    planes = {"data": data, **{name: plane / middle**2 for name, plane in errors.items()}}
-    levels = np.array([frame.level for frame in frames])
-    unit = series[0].unit
-    noise = 100 * float(np.sqrt(np.median(planes["propagated"][good])))
-    return Product(
-        NAME,
-        instrument=series.instrument.name,
-        keys=product_keys(series, MATCH_AS),
-        epoch=series.epoch,
-        planes={**planes, "count": combined.count, "dq": dq},
-        units={**dict.fromkeys(planes, ""), "frames.level": unit, "frames.noise": unit},
-        tables={"frames": frames_table(frames)},
-        quantities=(
-            Quantity("level", float(levels.mean()), float(levels.std(ddof=1) / len(levels) ** 0.5), unit),
-            Quantity("level_scatter", 100 * float(levels.std(ddof=1) / levels.mean()), None, "%"),
-            Quantity("masked", 100 * float(np.mean([frame.masked for frame in frames])), None, "%"),
-            Quantity("noise", noise, None, "%"),
-        ),
-        provenance=record.provenance(NAME, series, given),
-    )
+    planes = {name: plane / middle**2 for name, plane in errors.items()}
+    return {"data": data, **planes, "count": combined.count, "dq": dq}
 
 
 def step(exposure: Exposure, product: Product) -> PixelStep:
