@@ -17,7 +17,11 @@ from calibrant.simulate.raft_plan import Counts
 
 CAMERA = load("comcam")
 DETECTORS = (0, 4)
-FIRST, SECOND = "2024-11-08", "2024-11-15"  # days of calibrations; the visit in r is of the first
+FIRST, SECOND, THIRD = (
+    "2024-11-08",
+    "2024-11-15",
+    "2024-11-25",
+)  # days of flats; the visit in r is of the first
 OFF = {"steps_options.cosmic_rays.enabled": "false"}
 
 
@@ -43,8 +47,12 @@ def whole(raft, tmp_path_factory):
     with Registry.create(folder / "calibrant.db") as registry:
         done = reduce(raft, out=folder / "out", instrument="comcam", changes=OFF, register=registry)
         for entry in done.summary.masters:
-            first, second = (entry["name"].endswith(day) for day in (FIRST, SECOND))
-            begin, end = ("2024-11-12" if edge else None for edge in (second, first))
+            spans = {
+                FIRST: (None, "2024-11-12"),
+                SECOND: ("2024-11-12", "2024-11-20"),
+                THIRD: ("2024-11-20", None),
+            }
+            begin, end = spans.get(entry["name"][-10:], (None, None))
             registry.certify(entry["identity"], begin, end, force="a test")
     return folder, done
 
@@ -63,7 +71,12 @@ def lame(raft, tmp_path):
 
 def test_each_detector_has_its_masters_and_its_files(whole):
     folder, done = whole
-    rest = {"bias": [""], "dark": [""], "flat": [f"_r_{FIRST}", f"_r_{SECOND}"], "defects": [f"_r_{FIRST}"]}
+    rest = {
+        "bias": [""],
+        "dark": [""],
+        "flat": [f"_r_{day}" for day in (FIRST, SECOND, THIRD)],
+        "defects": [f"_r_{FIRST}"],
+    }
     assert {entry["name"] for entry in done.summary.masters} == {
         f"{kind}_det{number}{words}" for kind, more in rest.items() for words in more for number in DETECTORS
     }

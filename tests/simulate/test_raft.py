@@ -62,7 +62,7 @@ def light(taken: Taken, detector: int, frame: Frame) -> tuple[np.ndarray, np.nda
 
 
 def test_a_file_for_each_exposure_and_detector(taken):
-    assert len(taken.raw) == 58 * len(DETECTORS) == len({path.name for path in taken.raw})
+    assert len(taken.raw) == 76 * len(DETECTORS) == len({path.name for path in taken.raw})
     assert taken.raw[0].name == "CC_O_20241108_000001_R22_S01.fits"
     assert [path.name for path in taken.truth] == ["R22_S01.fits", "R22_S20.fits"]
 
@@ -209,7 +209,7 @@ def digests(paths) -> dict[str, str]:
 def test_fewer_detectors_and_bands_give_the_same_files(taken, tmp_path):
     few = simulate(COMCAM, tmp_path, seed=5, detectors=[6], bands=["y"])
     whole, part = digests(taken.raw), digests(few.raw)
-    assert len(part) == 2 * (5 + 3 + 3) + 1
+    assert len(part) == 2 * (5 + 3 + 3) + 3 + 1
     assert part.items() <= whole.items()
     other = simulate(COMCAM, tmp_path / "b", seed=6, detectors=[6], bands=["y"], counts=Counts(1, 0, 0))
     assert all(digests(other.raw)[name] != whole[name] for name in digests(other.raw))
@@ -241,7 +241,7 @@ def test_mistakes_are_explained(tmp_path):
 
 def test_numbers_and_times_of_a_day_do_not_collide():
     exposures = plan(COMCAM, Counts())
-    assert len({(item.day, item.sequence) for item in exposures}) == len(exposures) == 58
+    assert len({(item.day, item.sequence) for item in exposures}) == len(exposures) == 76
     starts = [item.start for item in exposures]
     assert starts == sorted(starts)
     gaps = [(after.start - before.start) / 1e6 - before.exptime for before, after in pairwise(exposures)]

@@ -25,8 +25,8 @@ def test_part_of_a_camera(tmp_path):
     told = run("comcam", "-o", tmp_path, *options, "--json")
     assert told.exit_code == 0, told.output
     found = json.loads(told.stdout)
-    # Two days of 1 bias and 2 flats, and the visit in r.
-    assert found["files"] == 2 * (2 * 3 + 1) + 2 == len(list(tmp_path.rglob("*.fits")))
+    # Two days of 1 bias and 2 flats, one of 2 flats of less light, and the visit in r.
+    assert found["files"] == 2 * (2 * 3 + 2 + 1) + 2 == len(list(tmp_path.rglob("*.fits")))
     assert [path.rsplit("/", 1)[1] for path in found["truth"]] == ["R22_S00.fits", "R22_S11.fits"]
 
 

@@ -27,6 +27,9 @@ NAMES = (
     "charge-transfer",
     "brighter-fatter",
     "amplifier-offsets",
+    "sky-flat",
+    "illumination",
+    "fringe-frame",
     "defects",
     "flat-structure",
 )
@@ -39,6 +42,9 @@ ABOUT = {
     "charge-transfer": "Inefficiency of charge transfer, from the trails in the overscan of flats.",
     "brighter-fatter": "The kernel that says how charge moves the boundaries of pixels, from pairs of flats.",
     "amplifier-offsets": "Steps between amplifiers across their borders: offsets and ratios of gains.",
+    "sky-flat": "A flat of the night sky: dithered science frames, sources masked.",
+    "illumination": "What the dome's flat gets wrong on large scales, from dithered science frames.",
+    "fringe-frame": "The fringes of the sky, from dithered science frames of one filter.",
     "defects": "Hot, dead, deaf and noisy pixels and bad columns, on the masters of the folder.",
     "flat-structure": "An inventory of what is seen in flats, of all detectors and bands, and its cure.",
 }

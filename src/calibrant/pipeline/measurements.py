@@ -13,11 +13,17 @@ from calibrant.effects import (
     crosstalk,
     defects,
     flat_structure,
+    fringe_frame,
     gain,
+    illumination,
     linearity,
+    sky_flat,
 )
 from calibrant.effects._crosstalk_fit import Choice as CrosstalkChoice
+from calibrant.effects._fringe_fit import Boxes
 from calibrant.effects._gain_curve import Options as GainOptions
+from calibrant.effects._sky_sources import Search
+from calibrant.effects._sky_surface import Form
 from calibrant.exposures import Exposures
 from calibrant.frame import Exposure
 from calibrant.product import Product
@@ -121,6 +127,30 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         masters=("bias",),
         mixes=("exptime", "darktime", "filter"),
         takes=(amplifier_offsets.measure, amplifier_offsets._Options),
+    ),
+    Measurement(
+        "sky-flat",
+        "the flat of the sky",
+        sky_flat.measure,
+        of=("light",),
+        masters=("bias", "dark"),
+        takes=(sky_flat.measure, Search),
+    ),
+    Measurement(
+        "illumination",
+        "the illumination",
+        illumination.measure,
+        of=("light",),
+        masters=("bias", "dark", "flat"),
+        takes=(illumination.measure, Search, Form),
+    ),
+    Measurement(
+        "fringe-frame",
+        "the fringes",
+        fringe_frame.measure,
+        of=("light",),
+        masters=("bias", "dark", "flat"),
+        takes=(fringe_frame.measure, Search, Boxes),
     ),
     Measurement(
         "defects",

@@ -256,6 +256,8 @@ class NightPlan(Model):
     ----------
     afternoon : str
         UTC time at which calibrations begin; series follow.
+    light : float
+        Of the flats, as a fraction of what their band has.
     visits : mapping of str to int
         Band -> sequence number.
     """
@@ -265,6 +267,7 @@ class NightPlan(Model):
     biases: int = 0
     darks: int = 0
     flats: int = 0
+    light: float = Field(default=1.0, gt=0)
     series: tuple[Series, ...] = ()
     visits: dict[str, int] = Field(default={})
 

@@ -128,7 +128,8 @@ def _frames(camera: Camera, night: NightPlan, counts: Counts) -> Iterator[Planne
     yield from [Planned("", 0, "bias", 0.0)] * number("biases")
     yield from [Planned("", 0, "dark", camera.darks.exptime)] * number("darks")
     for name, band in camera.bands.items():
-        yield from [Planned("", 0, "flat", band.exptime, name, band.level)] * number("flats")
+        lit = Planned("", 0, "flat", night.light * band.exptime, name, night.light * band.level)
+        yield from [lit] * number("flats")
 
 
 def _series(camera: Camera, night: NightPlan) -> Iterator[Planned]:
