@@ -139,6 +139,8 @@ def done_by_steps(exposures: Exposures) -> frozenset[str]:
 
 def match_keys(exposures: Exposures, kind: str) -> tuple[str, ...]:
     """Settings that must agree: the instrument's own for the kind, else `MATCH`."""
+    if kind == "dark_library":  # of all temperatures
+        return tuple(key for key in match_keys(exposures, "dark") if "temperature" not in key)
     return exposures.instrument.match.get(kind) or MATCH[kind]
 
 

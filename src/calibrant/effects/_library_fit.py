@@ -1,0 +1,230 @@
+"""Rates and activation energies of every pixel: frames read band by band, sums kept, one solution each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.effects._library_law import Law
+from calibrant.errors import SelectionError
+from calibrant.frame import DQ
+from calibrant.stack.plan import Plan, plan_bands
+from calibrant.stack.run import default_runner, parse_budget
+from calibrant.stack.source import Source, decode
+
+Array = NDArray[np.float64]
+Plane = NDArray[Any]
+BAD = np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)
+LARGEST = 3e38  # float32
+PLANES = (
+    "data", "energy", "variance", "energy_variance", "covariance", "bias_response", "energy_response",
+    "law_chi2",
+)  # fmt: skip
+"""Of the kernel's law, in its order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What all pixels share, for the kernels; frames in the order of their groups.
+
+    Attributes
+    ----------
+    frames, groups, fit : ndarray
+        As of `calibrant.stack.kernels_library`.
+    x : ndarray
+        1/kT of the groups less that of the reference, 1/eV.
+    pivot : float
+        adu, subtracted before sums are made where no bias is.
+    freedom : int
+        Parameters of a pixel.
+    """
+
+    frames: Array
+    groups: Array
+    fit: Array
+    x: Array
+    law: Law
+    pivot: float
+    freedom: int
+
+
+def design_of(
+    times: Array,
+    member: NDArray[np.intp],
+    shifts: Array,
+    law: Law,
+    x: Array,
+    *,
+    read_noise: float,
+    gain: float,
+    known: bool,
+    limit: float,
+    saturation: float | None,
+    pivot: float,
+) -> Design:
+    """Weights from the median law, and all sums that do not depend on the pixel.
+
+    The model is ``value - shift = zero + rate_g t``, with one zero level for all groups.
+
+    Raises
+    ------
+    SelectionError
+        If the frames do not determine it.
+    """
+    many, free = law.fitted.size, not known
+    expected = np.maximum(law.fitted, 0.0)[member] * times / gain
+    rn2 = max(read_noise, 1e-3) ** 2
+    w = 1.0 / (rn2 + expected)
+
+    def add(values: Array) -> Array:
+        return np.bincount(member, values, many).astype(np.float64)
+
+    st, stt = add(w * times), add(w * times**2)
+    seen = stt > 0
+    inverse = np.where(seen, 1.0 / np.where(seen, stt, 1.0), 0.0)
+    c = st * inverse
+    det = float(w.sum() - (st * c).sum())
+    if free and det <= 1e-9 * w.sum():
+        raise SelectionError(
+            "these darks do not tell their zero level from their dark current: no temperature has two times",
+            expected="a bias, or darks of several exposure times at one temperature or more",
+            got="one exposure time at each temperature",
+            do="give a bias, or add darks of other times",
+        )
+    one = 1.0 / det if free else 0.0
+    lever = 1.0 - c[member] * times
+    left = 1.0 - w * times**2 * inverse[member] - w * lever**2 * one
+    zero = (w * lever * one) ** 2
+    longest = np.array([times[member == g].max(initial=0.0) for g in range(many)])
+    slow = np.where(longest > 0, 2 * rn2 * gain / np.maximum(longest, 1e-9), LARGEST)
+    groups = np.array([
+        law.fitted, c, inverse, add(w**2 * times**2) * inverse**2, add(w**2 * times**3) * inverse**2,
+        add(zero * times), np.minimum(slow + 3 * law.fitted, LARGEST),
+    ])  # fmt: skip
+    full = LARGEST if saturation is None else saturation
+    fit = np.array([rn2, gain, float(free), one, float(zero.sum()), min(limit, 1e15), full])
+    stress = np.where(left > 1e-6, 1.0 / np.maximum(left, 1e-6), 0.0)
+    frames = np.array([times, w, shifts, member.astype(float), stress])
+    return Design(frames, groups, fit, x, law, pivot, int(seen.sum()) + free)
+
+
+@dataclass(frozen=True, eq=False)
+class Bands:
+    """The task of the runner: all planes of one band of rows."""
+
+    sources: tuple[Source, ...]
+    design: Design
+    dtype: str
+    bias: NDArray[np.float32] | None
+    bias_variance: NDArray[np.float32] | None
+    uses_blas = False
+
+    def __call__(self, band: tuple[int, int]) -> tuple[slice, dict[str, Plane]]:
+        from calibrant.stack import kernels_library as kernels  # brings numba, as late as it can
+
+        rows, d = slice(*band), self.design
+        values = self._read(rows)
+        n, pixels = values.shape
+        many = d.groups.shape[1]
+        zero, chi2, bad, zero_var = np.zeros((4, pixels), np.float32)
+        rates, var, mean = np.empty((3, many, pixels), np.float32)
+        count = np.full(pixels, n, np.uint16)
+        pivot = np.full(pixels, d.pivot, np.float32)
+        if self.bias is not None:
+            pivot = np.ascontiguousarray(self.bias[rows], np.float32).ravel()
+            if self.bias_variance is not None:
+                zero_var[:] = self.bias_variance[rows].ravel()
+        kernels.add_up(values, pivot, d.frames, zero, rates)
+        kernels.lines(d.groups, d.fit, zero, rates, zero_var, var, mean)
+        kernels.residuals(values, pivot, d.frames, d.groups, d.fit, zero, rates, chi2, bad)
+        most = max(2, n // 4)
+        kernels.mend(values, pivot, d.frames, d.fit, bad, most, zero, rates, chi2, zero_var, var, mean, count)
+        del values
+        out = np.empty((9, pixels), np.float32)
+        kernels.arrhenius(rates, var, mean, zero_var, d.x, d.law.fitted, d.law.scale, d.law.energy, out)
+        made: dict[str, Plane] = dict(zip(PLANES, out, strict=False))
+        freedom = np.maximum(count.astype(np.float32) - d.freedom, 0)
+        chi2 = np.divide(chi2, freedom, out=np.full(pixels, np.nan, np.float32), where=freedom > 0)
+        made |= {"chi2": chi2, "count": count, "kind": out[kernels.KIND].astype(np.uint8)}
+        made["bias_propagated"] = zero_var
+        if self.bias is None:
+            made["bias"] = zero + pivot
+        return rows, made
+
+    def _read(self, rows: slice) -> Plane:
+        """All frames of a band, (frames, pixels): integers as they are, else float32 with NaN."""
+        cols = self.sources[0].shape[1]
+        values = np.empty((len(self.sources), (rows.stop - rows.start) * cols), self.dtype)
+        for source, out in zip(self.sources, values, strict=True):
+            raw = np.empty((rows.stop - rows.start, cols), np.dtype(source.encoding.dtype))
+            dq = np.zeros(raw.shape, np.uint32) if source.has_dq else None
+            source.read_into(rows, raw, dq)
+            out[:] = decode(raw, source.encoding).reshape(-1)
+            if dq is not None:
+                out[(dq & BAD).reshape(-1) != 0] = np.nan
+        return values
+
+
+def fit_pixels(
+    sources: Sequence[Source],
+    design: Design,
+    *,
+    bias: NDArray[np.float32] | None,
+    bias_variance: NDArray[np.float32] | None,
+    runner: Any = None,
+    budget: str | int = "512MB",
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[dict[str, Plane], Plan]:
+    """All planes, (rows, cols), and the plan that they were made by.
+
+    Raises
+    ------
+    BudgetError
+        If not even a row of all frames fits; before a pixel is read.
+    """
+    hands = default_runner(runner)
+    rows, cols = sources[0].shape
+    dtype = _type_of(sources)
+    many = design.groups.shape[1]
+    outputs = dict.fromkeys((*PLANES, "chi2", "bias_propagated"), "f4") | {"count": "u2", "kind": "u1"}
+    if bias is None:
+        outputs["bias"] = "f4"
+    size = np.dtype(dtype).itemsize
+    plan = plan_bands(
+        (rows, cols),
+        per_pixel_read=size,
+        per_pixel_work=len(sources) * size + 12 * many + 24 + 36,
+        per_pixel_out=sum(np.dtype(t).itemsize for t in outputs.values()),
+        per_worker=0,
+        fixed=0,
+        budget=parse_budget(budget),
+        workers=hands.workers,
+    )
+    planes: dict[str, Plane] = {name: np.empty((rows, cols), t) for name, t in outputs.items()}
+    task = Bands(tuple(sources), design, dtype, bias, bias_variance)
+    for band, made in hands.map(task, plan.bands()):
+        for name, plane in planes.items():
+            plane[band] = made[name].reshape(-1, cols)
+        if progress is not None:
+            progress(band.stop, rows, "dark library")
+    return planes, plan
+
+
+def _type_of(sources: Sequence[Source]) -> str:
+    """uint16 where every frame is one of small integers without flags, else float32."""
+    for source in sources:
+        empty = np.zeros((1, 1), np.dtype(source.encoding.dtype))
+        if source.has_dq or decode(empty, source.encoding).dtype != np.uint16:
+            return "=f4"
+    return "=u2"
+
+
+def finite_median(values: Plane) -> float:
+    """Median of what is finite; NaN if nothing is."""
+    good = values[np.isfinite(values)]
+    return float(np.median(good)) if good.size else math.nan
