@@ -1,0 +1,236 @@
+"""Hot pixels of two darks: cuts, populations kept apart, and what a cut does to the residuals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.effects._scaling_fit import Vector
+from calibrant.effects._scaling_judge import skewness
+from calibrant.effects._scaling_lines import INLIER, Noise, line
+from calibrant.errors import OptionError, SelectionError, ShapeError
+from calibrant.frame import DQ
+from calibrant.stats import mad_std, robust_line
+
+Rule = Literal["from", "sigma", "persistent"]
+Mask = NDArray[np.bool_]
+WARM = 5.0  # widths of the core above its middle
+HOT = 20.0
+FEWEST = 30  # pixels of a population that has a line of its own
+NAMES = ("normal", "warm", "hot", "telegraph")
+BITS = {"warm": DQ.WARM, "hot": DQ.HOT, "telegraph": DQ.TELEGRAPH}
+TAIL = 5.0  # robust sigmas, of tails of the residuals
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which pixels are left out of a fit as hot.
+
+    Attributes
+    ----------
+    rule : {"from", "sigma", "persistent"}
+        ``from``: above the threshold in the dark scaled from (as published). ``sigma``: farther than
+        `threshold` sigma from a robust line between the darks. ``persistent``: above it in every dark.
+    threshold : float
+        adu, or sigmas.
+    """
+
+    rule: Rule
+    threshold: float
+
+    @classmethod
+    def of(cls, given: float | str | Cut | None) -> Cut | None:
+        """A number is a threshold in adu on the first dark; ``5sigma``, ``persistent[:2500]`` look at both.
+
+        Raises
+        ------
+        OptionError
+            If it is none of these.
+        """
+        if given is None or isinstance(given, Cut):
+            return given
+        text = str(given).strip().lower()
+        found = re.fullmatch(r"(?:(persistent)(?::(.+))?|(.+?)\s*(sigma)?)", text)
+        try:
+            if found is None:
+                raise ValueError
+            persistent, level, number, sigma = found.groups()
+            value = float(level or "nan") if persistent else float(number)
+        except ValueError:
+            value, persistent, sigma, level = np.nan, None, None, None
+        if not (value > 0 or (persistent and level is None)):
+            raise OptionError(
+                "a cut of hot pixels is a threshold", where="hot",
+                expected="adu such as 2500, sigmas such as 5sigma, or persistent:2500", got=repr(given),
+            )  # fmt: skip
+        return cls("persistent" if persistent else "sigma" if sigma else "from", value)
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        unit = " sigma" if self.rule == "sigma" else ""
+        return f"{self.rule} > {self.threshold:g}{unit}"
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """Middle and width of the pixels that are not hot, from the half below the median."""
+
+    middle: float
+    width: float
+
+    @classmethod
+    def of(cls, values: Vector) -> Core:
+        """Of pixels, adu."""
+        middle = float(np.median(values))
+        below = values[values <= middle]
+        return cls(middle, max(1.4826 * float(np.median(middle - below)), 1e-12))
+
+    def level(self, sigmas: float) -> float:
+        """The value that lies `sigmas` widths above the middle."""
+        return self.middle + sigmas * self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Sorted:
+    """The pixels used, sorted into populations.
+
+    Attributes
+    ----------
+    population : ndarray of uint8
+        Index into `NAMES`, (n,).
+    z : ndarray
+        Distance from the line of the own population in its sigmas, (n,).
+    table : dict
+        One row for each population.
+    """
+
+    population: NDArray[np.uint8]
+    z: Vector
+    table: dict[str, NDArray[Any]]
+
+
+def hot_pixels(
+    cut: Cut, x: Vector, y: Vector, z: Vector, others: Sequence[NDArray[Any]] = (), hot_level: float = np.nan
+) -> Mask:
+    """The pixels to be cut, (n,).
+
+    Parameters
+    ----------
+    x, y, z : ndarray
+        Both darks [adu], and the distance from the robust line between them in its sigmas, (n,).
+    others : sequence of ndarray
+        Further darks of the same pixels, (n,) each [adu], that a persistent pixel must be hot in, too.
+    hot_level : float
+        Threshold of a persistent cut that names none, adu.
+    """
+    if cut.rule == "from":
+        return x > cut.threshold
+    if cut.rule == "sigma":
+        return np.abs(z) > cut.threshold
+    limit = hot_level if np.isnan(cut.threshold) else cut.threshold
+    found = (x > limit) & (y > limit)
+    for other in others:
+        if other.shape != x.shape:
+            raise ShapeError("a further dark differs in shape", expected=x.shape, got=other.shape)
+        found &= other > limit
+    return found
+
+
+def robust_z(x: Vector, y: Vector, noise: Noise, labels: NDArray[np.intp]) -> Vector:
+    """Distance of each pixel from the robust line, in its sigmas; 0 where there is no line."""
+    try:
+        fitted = line(x, y, noise, labels, name="robust", loss="tukey")
+    except (SelectionError, OptionError):
+        return np.zeros(x.size)
+    r = y - fitted(x)
+    slope = float(fitted.coefficients[0])
+    sigma = np.sqrt(noise.y + slope**2 * noise.x)
+    size = float(mad_std(r / sigma))
+    scale = max(size, 1.0) if noise.known else size
+    return np.asarray(r / (sigma * scale)) if scale > 0 else np.zeros(x.size)
+
+
+def sort_pixels(x: Vector, y: Vector, sigma: Vector | None, hot_level: float | None) -> Sorted:
+    """Normal, warm and hot pixels by what they keep in both darks; telegraph: off the line of their own kind.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        Pixels of the darks, (n,), adu.
+    sigma : ndarray or None
+        Noise of y - f(x), (n,), adu; the least that counts as a sigma.
+    hot_level : float or None
+        Above it in the first dark (and its like in the second) a pixel is hot; None: 20 widths of the core.
+    """
+    cores = Core.of(x), Core.of(y)
+    level = max(hot_level or 0.0, 0.0) or cores[0].level(HOT)
+    share = (level - cores[0].middle) / cores[0].width  # the same number of widths in both darks
+    depth = np.minimum((x - cores[0].middle) / cores[0].width, (y - cores[1].middle) / cores[1].width)
+    classes = np.where(depth > share, 2, np.where(depth > min(WARM, share), 1, 0)).astype(np.uint8)
+    population, z = classes.copy(), np.zeros(x.size)
+    rows = []
+    for k, name in enumerate(NAMES[:3]):
+        own = classes == k
+        slope, offset, scatter = _own_line(x[own], y[own])
+        if np.isfinite(slope):
+            unit = scatter if sigma is None else np.maximum(sigma[own], scatter)
+            z[own] = (y[own] - offset - slope * x[own]) / np.maximum(unit, 1e-12)
+            population[own & (np.abs(z) > INLIER)] = 3
+        rows.append((name, slope, offset, scatter))
+    rows.append((NAMES[3], np.nan, np.nan, np.nan))
+    table: dict[str, NDArray[Any]] = {"population": np.array(NAMES)}
+    counts = np.bincount(population, minlength=4)
+    table |= {"pixels": counts, "fraction": counts / x.size}
+    for column, values in (("median_from", x), ("median_to", y)):
+        table[column] = np.array(
+            [np.median(values[population == k]) if counts[k] else np.nan for k in range(4)]
+        )
+    for index, column in enumerate(("slope", "offset", "scatter"), 1):
+        table[column] = np.array([row[index] for row in rows], np.float64)
+    return Sorted(population, z, table)
+
+
+def _own_line(x: Vector, y: Vector) -> tuple[float, float, float]:
+    """Slope, offset and scatter of a robust line; NaN for few pixels."""
+    if x.size < FEWEST or np.ptp(x) == 0:
+        return np.nan, np.nan, np.nan
+    step = max(x.size // 4000, 1)
+    found = robust_line(x[::step], y[::step])
+    scatter = float(mad_std(y - found.intercept - found.slope * x))
+    return found.slope, found.intercept, scatter
+
+
+def cut_table(cuts: Sequence[tuple[str, str, Vector, int]]) -> dict[str, NDArray[Any]]:
+    """Skewness and tails of residuals under different cuts.
+
+    Parameters
+    ----------
+    cuts : sequence of (cut, model, residuals [adu], pixels cut)
+    """
+    rows = []
+    for _, _, r, _ in cuts:
+        centred = r - np.median(r)
+        width = float(mad_std(r))
+        rows.append(
+            (
+                skewness(r),
+                width,
+                int((centred < -TAIL * width).sum()),
+                int((centred > TAIL * width).sum()),
+                float(np.mean(np.minimum(np.maximum(centred / max(width, 1e-12), -TAIL), TAIL))),
+            )
+        )
+    columns = zip(*rows, strict=True)
+    names = ("skewness", "width", "left_tail", "right_tail", "lean")
+    table: dict[str, NDArray[Any]] = {
+        "cut": np.array([cut for cut, _, _, _ in cuts]),
+        "model": np.array([model for _, model, _, _ in cuts]),
+        "pixels_cut": np.array([count for _, _, _, count in cuts]),
+    }
+    return table | {name: np.array(column) for name, column in zip(names, columns, strict=True)}

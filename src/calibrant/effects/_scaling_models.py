@@ -1,0 +1,224 @@
+"""The models of a dark scaling by name, fitted to the same pixels and judged by the same folds."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.effects._scaling_fit import Fitted, Triangles, Vector, least_squares
+from calibrant.effects._scaling_judge import (
+    Judged,
+    fold_blocks,
+    held_out_squares,
+    judge_least_squares,
+    statistics,
+    with_held_out,
+)
+from calibrant.effects._scaling_lines import Loss, Noise, line
+from calibrant.errors import CalibrantError, OptionError, SelectionError
+
+LINES: dict[str, Loss] = {
+    "deming": "none",
+    "york": "none",
+    "huber": "huber",
+    "tukey": "tukey",
+    "robust": "tukey",
+    "affine": "tukey",
+}
+"""Lines with errors in both darks, and how they weigh residuals."""
+RANKS = {"add": -1, "mult": 0}
+HIGHEST = 30  # degree; beyond it even the scaled basis has nothing to tell
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The pixels that are fitted.
+
+    Attributes
+    ----------
+    x, y : ndarray
+        Both darks, (n,), float64, adu.
+    labels : ndarray of int
+        Block of the image, counted from 0 without gaps, (n,).
+    noise : Noise or None
+        Their variances, where known.
+    ratio : float
+        var(y) / var(x) where they are not.
+    bias : ndarray or None
+        Level without dark current, (n,), adu.
+    times : float
+        Exposure time of the second dark over that of the first.
+    temperatures : tuple of float or None
+        Of both darks, deg C.
+    """
+
+    x: Vector
+    y: Vector
+    labels: NDArray[np.intp]
+    noise: Noise | None = None
+    ratio: float = 1.0
+    bias: Vector | None = None
+    times: float = 1.0
+    temperatures: tuple[float | None, float | None] = (None, None)
+
+    def at(self, which: NDArray[np.bool_]) -> Sample:
+        """Some of the pixels."""
+        _, labels = np.unique(self.labels[which], return_inverse=True)
+        return replace(
+            self,
+            x=self.x[which],
+            y=self.y[which],
+            labels=labels.astype(np.intp),
+            noise=None if self.noise is None else self.noise.at(which),
+            bias=None if self.bias is None else self.bias[which],
+        )
+
+    @property
+    def errors(self) -> Noise:
+        """The noise, or its ratio."""
+        return self.noise or Noise.ratio(self.ratio)
+
+
+def rank_of(name: str) -> int:
+    """-1 for add, 0 for mult, n for poly<n>, 1 for the lines with errors in both darks.
+
+    Raises
+    ------
+    OptionError
+        With the nearest spelling.
+    """
+    if name in RANKS:
+        return RANKS[name]
+    found = re.fullmatch(r"poly([1-9]\d?)", name)
+    if found and int(found[1]) <= HIGHEST:
+        return int(found[1])
+    if name in LINES:
+        return 1
+    known = [*RANKS, "poly1", "poly2", *LINES]
+    near = difflib.get_close_matches(name, known, 1)
+    raise OptionError(
+        f"there is no model {name!r}",
+        where="model",
+        expected=f"add, mult, poly1 ... poly{HIGHEST}, {', '.join(LINES)}",
+        do=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def name_of_rank(rank: int) -> str:
+    """The least-squares model of a rank.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    """
+    if rank < -1:
+        raise OptionError("a rank is -1, 0 or the degree of a polynomial", where="ranks", got=rank)
+    return {-1: "add", 0: "mult"}.get(rank, f"poly{rank}")
+
+
+def fit_all(
+    sample: Sample, names: Sequence[str], *, folds: int, seed: int, strict: bool
+) -> tuple[list[Judged], list[str]]:
+    """Every model fitted and judged; one that cannot be is an error if `strict`, else a note.
+
+    Raises
+    ------
+    SelectionError, OptionError
+        Of a model that cannot be fitted, or if none can.
+    """
+    ranks = {name: rank_of(name) for name in names}
+    parts = fold_blocks(int(sample.labels.max()) + 1 if sample.labels.size else 0, folds, seed)
+    degree = max((rank for name, rank in ranks.items() if name not in LINES), default=1)
+    if sample.x.size == 0 or np.ptp(sample.x) == 0:
+        raise SelectionError("no two pixels of the first dark differ", got=f"{sample.x.size} pixels")
+    triangles = Triangles.of(sample.x, sample.y, sample.labels, degree)
+    found, notes = [], []
+    for name, rank in ranks.items():
+        try:
+            if name in LINES:
+                found.append(_judge_line(sample, name, parts))
+                continue
+            fitted = least_squares(triangles, rank, name)
+            noise = sample.noise
+            found.append(judge_least_squares(fitted, triangles, parts, sample.x, sample.y, noise))
+        except CalibrantError as error:
+            if strict:
+                raise
+            notes.append(f"{name} is left out: {error}")
+    if not found:
+        raise SelectionError(f"no model could be fitted: {notes[0] if notes else 'none was asked for'}")
+    return found, notes
+
+
+def _judge_line(sample: Sample, name: str, parts: Sequence[NDArray[np.intp]]) -> Judged:
+    fitted = _fit_line(sample, name)
+    judged = Judged(fitted, statistics(fitted, sample.x, sample.y, sample.noise))
+    squares = held_out_squares(
+        lambda which: _fit_line(sample.at(which), name), sample.x, sample.y, sample.labels, parts
+    )
+    return with_held_out(judged, *squares)
+
+
+def _fit_line(sample: Sample, name: str) -> Fitted:
+    """Deming takes the mean noise, York that of each pixel; the robust ones whatever is known."""
+    noise = sample.errors
+    if name == "affine":
+        return _affine(sample)
+    if name == "york" and not noise.known:
+        raise OptionError(
+            "york needs the noise of each pixel", where="model",
+            do="give sigmas or a noise model, or take deming, which needs their ratio",
+        )  # fmt: skip
+    if name == "deming":
+        ratio = float(np.mean(noise.y) / np.mean(noise.x))
+        noise = Noise.ratio(ratio)
+    return _with_attenuation(
+        sample, line(sample.x, sample.y, noise, sample.labels, name=name, loss=LINES[name])
+    )
+
+
+def _with_attenuation(sample: Sample, fitted: Fitted) -> Fitted:
+    """What least squares does to the slope: 1 - var(noise of x) / var(x)."""
+    noise = sample.noise
+    if noise is not None and noise.known:
+        value = 1.0 - float(np.mean(noise.x)) / float(np.var(sample.x))
+        fitted.facts["attenuation"] = (value, None, "")
+    return fitted
+
+
+def _affine(sample: Sample) -> Fitted:
+    """bias + factor (dark current): y - B = f (x - B) + drift, with B where it is known.
+
+    Where it is not, the level at which both lines would meet, offset / (1 - slope), stands for it.
+    """
+    bias = sample.bias
+    level = 0.0 if bias is None else float(bias.mean())
+    shift: Any = 0.0 if bias is None else bias - level
+    noise = sample.errors
+    fitted = line(sample.x - shift, sample.y - shift, noise, sample.labels, name="affine", loss="tukey")
+    slope, offset = (float(value) for value in fitted.coefficients)
+    sigma = float(fitted.sigma[0])
+    factor, facts = slope / sample.times, fitted.facts
+    facts["temperature_factor"] = (factor, sigma / sample.times, "")
+    gradient = np.array([level, 1.0])
+    if bias is not None:
+        drift = math.sqrt(max(float(gradient @ fitted.covariance @ gradient), 0.0))
+        facts["drift"] = (offset - level * (1.0 - slope), drift, "adu")
+    elif abs(1.0 - slope) > 5.0 * sigma:
+        gradient = np.array([offset / (1.0 - slope) ** 2, 1.0 / (1.0 - slope)])
+        error = math.sqrt(max(float(gradient @ fitted.covariance @ gradient), 0.0))
+        facts["implied_bias"] = (offset / (1.0 - slope), error, "adu")
+    first, second = sample.temperatures
+    if first is not None and second is not None and factor > 0 and abs(math.log(factor)) > 1e-12:
+        change = second - first
+        error = abs(math.log(2) * change / math.log(factor) ** 2 * sigma / slope)
+        facts["doubling_temperature"] = (math.log(2) * change / math.log(factor), error, "K")
+    return fitted

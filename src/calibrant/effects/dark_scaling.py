@@ -1,0 +1,435 @@
+"""Dark scaling: from one dark to another, and to that behind a light; see docs/effects/dark_scaling.md.
+
+``dark_to = f(dark_from)``, f an offset, a factor, a polynomial, or a line with errors in both darks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.effects import _scaling_tables as tabled
+from calibrant.effects._scaling_hot import (
+    BITS,
+    NAMES,
+    Cut,
+    Sorted,
+    cut_table,
+    hot_pixels,
+    robust_z,
+    sort_pixels,
+)
+from calibrant.effects._scaling_input import (
+    Dark,
+    NoiseModel,
+    Pair,
+    block_labels,
+    flags,
+    noise_of,
+    pair,
+    split,
+)
+from calibrant.effects._scaling_judge import Judged, choose, remarks
+from calibrant.effects._scaling_light import Where, calm_window, window_mask
+from calibrant.effects._scaling_models import Sample, fit_all, name_of_rank, rank_of
+from calibrant.effects.common import versions
+from calibrant.errors import OptionError, ShapeError
+from calibrant.frame import DQ
+from calibrant.product import Kind, Product, Provenance
+
+__all__ = ["KIND", "NAME", "REACH", "NoiseModel", "calm_window", "measure", "measure_all"]
+
+NAME = "dark_scaling"
+REACH = "frame"
+NEEDS: tuple[str, ...] = ()
+FORBIDS: tuple[str, ...] = ("dark", "flat")
+KIND = Kind(
+    NAME,
+    planes={
+        "dark_from": "The dark that is scaled, as it was given.",
+        "dark_to": "The dark (or light frame) that it is scaled to.",
+        "residual_<model>": "dark_to minus the scaled dark, all pixels.",
+        "variance_from": "Variance of dark_from, where it is known.",
+        "used": "1 where a pixel took part in the fits.",
+        "dq": "HOT, WARM, TELEGRAPH by population; no data where one of the darks has none.",
+    },
+    quantities={
+        "std": "Standard deviation of the residuals about their mean.",
+        "rms": "Root mean square of the residuals.",
+        "sum_ratio": "Sum of the residuals over the sum of dark_to.",
+        "fractional": "Mean of residual / dark_to, as published; biased by noise.",
+        "cv_error": "Root mean square of the residuals of blocks that were held out.",
+        "inliers": "Share of pixels within 5 sigma of the line.",
+        "attenuation": "Factor by which noise in dark_from flattens the slope of least squares.",
+        "temperature_factor": "Dark current of dark_to over that of dark_from, in equal time.",
+    },
+)
+DEFAULT_LINES = ("deming", "robust")
+
+
+@dataclass(frozen=True)
+class _Options:
+    sigma_from: Any = None
+    sigma_to: Any = None
+    bias: Any = None
+    ratio: float = 1.0
+    darks: Sequence[Any] = ()
+    folds: int = 10
+    blocks: tuple[int, int] = (8, 8)
+    seed: int = 0
+    factors: tuple[float, ...] | None = None
+    span: tuple[float, float] | None = None
+    bins: int = tabled.BINS
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or self.bins < 1 or min(self.blocks) < 1:
+            raise OptionError(
+                "there are at least 2 folds, 1 bin and 1 block",
+                got=f"{self.folds}, {self.bins}, {self.blocks}",
+            )
+
+    def told(self) -> dict[str, Any]:
+        """The options as JSON can hold them; arrays only as present."""
+        found = {}
+        for name, value in asdict(self).items():
+            plain = value is None or isinstance(value, (int, float, str))
+            if isinstance(value, tuple):
+                value, plain = list(value), True
+            found[name] = value if plain else "given"
+        found["darks"] = len(self.darks)
+        return found
+
+
+def measure(
+    dark_from: Dark,
+    dark_to: Dark | None = None,
+    *,
+    model: str = "poly1",
+    products: Mapping[str, Product] | None = None,
+    noise: NoiseModel | None = None,
+    hot: float | str | Cut | None = None,
+    where: Where = None,
+    **options: Any,
+) -> Product:
+    """Scale one dark to match another with one model.
+
+    Parameters
+    ----------
+    dark_from, dark_to : Frame, ndarray or Exposures
+        One image each, (rows, cols), any number type, of one binning and exposure time; adu. With Exposures
+        of two alone, the earlier is scaled to the later. `dark_to` may be a light frame: see `where`.
+    model : str
+        ``add`` (y = x + a), ``mult`` (y = a x), ``poly1`` ... ``poly30``, ``deming``, ``york``, ``huber``,
+        ``robust`` (or ``tukey``), ``affine``.
+    products : mapping of Product
+        ``bias``: for ``affine``. ``gain`` and ``read_noise``: the noise model, where `noise` is not given.
+    noise : NoiseModel, optional
+        Gain [e-/adu] and read noise [adu], where neither sigmas nor variances of the frames are known.
+    hot : float or str, optional
+        Pixels to be left out: a number of adu on the first dark (as published), ``"5sigma"`` from a robust
+        line, ``"persistent:2500"`` in both (and all of `darks`), ``"persistent"`` by the width of the core.
+    where : mask, (slice, slice) or "calm", optional
+        Pixels to fit: bool (rows, cols), a window, or the calmest window of `dark_to` (a light).
+    **options
+        sigma_from, sigma_to : float or ndarray, adu. Standard deviations of the pixels.
+        bias : float, ndarray (rows, cols) or Product, adu. For ``affine``.
+        ratio : float, 1. var(noise of dark_to) / var(noise of dark_from) where no noise is known.
+        darks : sequence of ndarray. Further darks that a persistent hot pixel must be hot in.
+        folds : int, 10; blocks : (int, int), (8, 8); seed : int, 0. Of the cross-validation.
+        factors : floats. Of the copies of dark_from drawn; None: least squares, and ratio of means.
+        span : (float, float), adu. Of the histograms of the darks; None: of the data. bins : int, 100.
+
+    Returns
+    -------
+    Product
+        See docs/effects/dark_scaling.md: every statistic with the model as its place, tables for all plots,
+        planes dark_from, dark_to, residual_<model> (float64), used, dq.
+
+    Raises
+    ------
+    ShapeError, SelectionError, UnitError
+        Darks of different shape, binning, exposure time or unit; without values; constant; too few pixels.
+    OptionError
+        No such model, or one whose coefficients the pixels do not tell.
+    """
+    rank_of(model)
+    return _measured(
+        split(dark_from, dark_to),
+        [model],
+        (products or {}, noise),
+        (hot, where),
+        _Options(**options),
+        strict=True,
+    )
+
+
+def measure_all(
+    dark_from: Dark,
+    dark_to: Dark | None = None,
+    *,
+    ranks: Iterable[int] = range(-1, 10),
+    models: Sequence[str] = DEFAULT_LINES,
+    products: Mapping[str, Product] | None = None,
+    noise: NoiseModel | None = None,
+    hot: float | str | Cut | None = None,
+    where: Where = None,
+    **options: Any,
+) -> Product:
+    """All models at once, judged on the same pixels, and one of them chosen.
+
+    Parameters
+    ----------
+    ranks : iterable of int
+        -1 add, 0 mult, n polynomial of degree n; the last is included if it is in the range.
+    models : sequence of str
+        Further models by name; one that cannot be fitted is a note.
+    dark_from, dark_to, products, noise, hot, where, **options
+        As of `measure`.
+
+    Returns
+    -------
+    Product
+        As of `measure`; the column ``chosen`` of the table ``models`` marks the simplest least-squares model
+        within one standard error of the smallest held-out error.
+
+    Raises
+    ------
+    ShapeError, SelectionError, UnitError, OptionError
+        As of `measure`.
+    """
+    names = list(dict.fromkeys([*(name_of_rank(rank) for rank in ranks), *models]))
+    for name in names:
+        rank_of(name)
+    return _measured(
+        split(dark_from, dark_to),
+        names,
+        (products or {}, noise),
+        (hot, where),
+        _Options(**options),
+        strict=False,
+    )
+
+
+def _measured(
+    darks: tuple[Dark, Dark],
+    names: Sequence[str],
+    known: tuple[Mapping[str, Product], NoiseModel | None],
+    chosen: tuple[float | str | Cut | None, Where],
+    options: _Options,
+    *,
+    strict: bool,
+) -> Product:
+    products, noise = known
+    cut = Cut.of(chosen[0])
+    sigma = options.sigma_from, options.sigma_to
+    both = pair(*darks, sigma=sigma, noise=noise or noise_of(products), other_time=names == ["affine"])
+    inside = both.good & window_mask(chosen[1], both.shape, both.y)
+    sample = _sample(both, inside, _bias(products, options, both.shape), options)
+    sorted_pixels, keep = _sort(both, sample, inside, cut, options)
+    shared = {"folds": options.folds, "seed": options.seed}
+    judged, notes = fit_all(sample.at(keep), names, strict=strict, **shared)
+    judged = choose(judged)
+    uncut = choose(fit_all(sample, names, strict=False, **shared)[0]) if cut else judged
+    notes = [*both.notes, *notes, *remarks(judged), *_cut_notes(cut, keep)]
+    used = inside.copy()
+    used[inside] = keep
+    return Product(
+        NAME,
+        instrument=both.instrument,
+        keys=_keys(both),
+        epoch=_epoch(both),
+        planes=_planes(both, judged, used, inside, sorted_pixels),
+        units=_units(both, judged),
+        tables=_tables(both, sample, judged, uncut, (cut, keep, sorted_pixels, used, options)),
+        quantities=tuple(tabled.quantities(judged, both.unit)),
+        provenance=_provenance(both, products, names, cut, chosen[1], options, notes),
+    )
+
+
+def _sample(both: Pair, inside: NDArray[np.bool_], bias: Any, options: _Options) -> Sample:
+    """The pixels inside the window, in blocks of the image."""
+    flat = inside.ravel()
+    _, labels = np.unique(block_labels(both.shape, options.blocks)[flat], return_inverse=True)
+    one, other = both.exposures
+    level = None if bias is None else np.broadcast_to(np.asarray(bias, np.float64), both.shape).ravel()[flat]
+    return Sample(
+        both.x.ravel()[flat],
+        both.y.ravel()[flat],
+        labels.astype(np.intp),
+        None if both.noise is None else both.noise.at(flat),
+        options.ratio,
+        level,
+        (other.duration / one.duration) if one.duration and other.duration else 1.0,
+        (one.temperature, other.temperature),
+    )
+
+
+def _bias(products: Mapping[str, Product], options: _Options, shape: tuple[int, int]) -> Any:
+    """The level without dark current: a number or (rows, cols); None where nothing is known."""
+    bias = products.get("bias") if options.bias is None else options.bias
+    level = bias.data if isinstance(bias, Product) else bias
+    if level is not None and np.shape(level) not in ((), shape):
+        raise ShapeError("the bias does not fit the darks", expected=shape, got=np.shape(level))
+    return level
+
+
+def _sort(
+    both: Pair, sample: Sample, inside: NDArray[np.bool_], cut: Cut | None, options: _Options
+) -> tuple[Sorted, NDArray[np.bool_]]:
+    """Populations of the pixels, and which of them are fitted."""
+    z = robust_z(sample.x, sample.y, sample.errors, sample.labels)
+    sigma = None
+    if sample.noise is not None and sample.noise.known:
+        sigma = np.broadcast_to(np.sqrt(sample.noise.y + sample.noise.x), sample.x.shape)
+    dn = cut is not None and cut.rule != "sigma" and not math.isnan(cut.threshold)
+    found = sort_pixels(sample.x, sample.y, sigma, cut.threshold if cut is not None and dn else None)
+    if cut is None:
+        return found, np.ones(sample.x.size, np.bool_)
+    for dark in options.darks:
+        if np.shape(dark) != both.shape:
+            raise ShapeError("a further dark does not fit", expected=both.shape, got=np.shape(dark))
+    others = [np.asarray(dark, np.float64)[inside] for dark in options.darks]
+    return found, ~hot_pixels(cut, sample.x, sample.y, z, others)
+
+
+def _cut_notes(cut: Cut | None, keep: NDArray[np.bool_]) -> list[str]:
+    if cut is None:
+        return []
+    lost = int((~keep).sum())
+    notes = [f"{lost} of {keep.size} pixels are cut ({cut.name})"]
+    if cut.rule == "from":
+        notes.append(
+            "a cut on the first dark alone leaves pixels that are hot in the second only, and those of the "
+            "first below the threshold that fell: the asymmetry of the residuals stays; a cut in sigma looks "
+            "at both darks"
+        )
+    return notes
+
+
+# --- the product ------------------------------------------------------------------------------------------
+
+
+def _planes(
+    both: Pair,
+    judged: Sequence[Judged],
+    used: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+    found: Sorted,
+) -> dict[str, NDArray[Any]]:
+    dq = flags(both)
+    for index, name in enumerate(NAMES):
+        bit = BITS.get(name, DQ(0))
+        dq[inside] |= np.where(found.population == index, np.uint32(bit), np.uint32(0))
+    planes: dict[str, NDArray[Any]] = {"dark_from": both.raw[0], "dark_to": both.raw[1]}
+    planes |= {f"residual_{one.fitted.name}": both.y - one.fitted(both.x) for one in judged}
+    if both.noise is not None:
+        planes["variance_from"] = np.broadcast_to(both.noise.x, both.x.size).reshape(both.shape).copy()
+    return planes | {"used": used.astype(np.uint8), "dq": dq}
+
+
+def _tables(
+    both: Pair, sample: Sample, judged: Sequence[Judged], uncut: Sequence[Judged], more: tuple[Any, ...]
+) -> dict[str, tabled.Table]:
+    cut, keep, found, used, options = more
+    tables = {
+        "models": tabled.models_table(judged),
+        "coefficients": tabled.coefficients_table(judged),
+        "covariance": tabled.covariance_table(judged),
+        "scale": tabled.scale_table(judged),
+        "populations": found.table,
+        "curves": tabled.curves_table(judged, sample.x[keep]),
+        "density": tabled.density_table(sample.x, sample.y),
+        "cuts": cut_table(_cuts(sample, judged, uncut, cut, keep)),
+    }
+    if cut is not None:
+        tables["uncut"] = tabled.models_table(uncut)
+    factors = _factors(sample, options)
+    copies = {"dark_from": both.x, "dark_to": both.y} | {f"dark_from x {a:.4g}": a * both.x for a in factors}
+    span = options.span or (min(0.0, float(np.min(sample.x))), float(max(sample.x.max(), sample.y.max())))
+    everywhere = {name: plane[both.good] for name, plane in copies.items()}
+    tables["histograms"] = tabled.histogram_rows(everywhere, span, options.bins)
+    scaled = {one.fitted.name: one.fitted(both.x) for one in judged}
+    tables["profiles"] = tabled.profiles_table(
+        {name: np.where(both.good, plane, np.nan) for name, plane in (copies | scaled).items()}
+    )
+    x, y = sample.x[keep], sample.y[keep]
+    residuals = {one.fitted.name: y - one.fitted(x) for one in judged}
+    fractional = {name: r[y != 0] / y[y != 0] for name, r in residuals.items()}
+    tables["residual_histograms"] = tabled.histogram_rows(residuals, None, options.bins)
+    tables["fractional_histograms"] = tabled.histogram_rows(fractional, None, options.bins)
+    rows, cols = np.nonzero(used.any(axis=1))[0], np.nonzero(used.any(axis=0))[0]
+    tables["window"] = {
+        "axis": np.array(["rows", "columns"]),
+        "start": np.array([rows[0], cols[0]]),
+        "stop": np.array([rows[-1] + 1, cols[-1] + 1]),
+    }
+    return tables
+
+
+def _cuts(
+    sample: Sample,
+    judged: Sequence[Judged],
+    uncut: Sequence[Judged],
+    cut: Cut | None,
+    keep: NDArray[np.bool_],
+) -> list[tuple[str, str, NDArray[np.float64], int]]:
+    """Residuals of every model before and after the cut."""
+    x, y = sample.x, sample.y
+    rows = [("none", one.fitted.name, y - one.fitted(x), 0) for one in uncut]
+    if cut is not None:
+        lost = int((~keep).sum())
+        rows += [(cut.name, one.fitted.name, (y - one.fitted(x))[keep], lost) for one in judged]
+    return rows
+
+
+def _factors(sample: Sample, options: _Options) -> tuple[float, ...]:
+    """Factors of the copies: least squares without offset, and the ratio of means."""
+    if options.factors is not None:
+        return options.factors
+    total = float(sample.x.sum())
+    least = float(sample.x @ sample.y) / float(sample.x @ sample.x)
+    return (least, float(sample.y.sum()) / total) if total > 0 else (least,)
+
+
+def _units(both: Pair, judged: Sequence[Judged]) -> dict[str, str]:
+    planes = ("dark_from", "dark_to", *(f"residual_{one.fitted.name}" for one in judged))
+    squared = {"variance_from": f"{both.unit}2"} if both.noise is not None else {}
+    return dict.fromkeys(planes, both.unit) | squared | tabled.units(both.unit)
+
+
+def _keys(both: Pair) -> dict[str, Any]:
+    one = both.exposures[0]
+    return {"detector": one.detector, "binning": one.binning, "includes_bias": both.includes_bias}
+
+
+def _epoch(both: Pair) -> int | None:
+    mids = [exposure.mid for exposure in both.exposures]
+    return None if mids[0] is None or mids[1] is None else (mids[0] + mids[1]) // 2
+
+
+def _provenance(
+    both: Pair,
+    products: Mapping[str, Product],
+    names: Sequence[str],
+    cut: Cut | None,
+    where: Where,
+    options: _Options,
+    notes: Sequence[str],
+) -> Provenance:
+    told = {"models": list(names), "hot": None if cut is None else cut.name}
+    told["where"] = where if where is None or isinstance(where, str) else "given"
+    return Provenance(
+        effect=NAME,
+        inputs=both.inputs,
+        parents=tuple(dict.fromkeys([*both.parents, *(p.identity for p in products.values())])),
+        options={**told, **options.told()},
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        notes=tuple(notes),
+    )
