@@ -15,7 +15,7 @@ from calibrant.effects._scaling_judge import skewness
 from calibrant.effects._scaling_lines import INLIER, Noise, line
 from calibrant.errors import OptionError, SelectionError, ShapeError
 from calibrant.frame import DQ
-from calibrant.stats import mad_std, robust_line
+from calibrant.stats import mad_std
 
 Rule = Literal["from", "sigma", "persistent"]
 Mask = NDArray[np.bool_]
@@ -156,15 +156,15 @@ def robust_z(x: Vector, y: Vector, noise: Noise, labels: NDArray[np.intp]) -> Ve
     return np.asarray(r / (sigma * scale)) if scale > 0 else np.zeros(x.size)
 
 
-def sort_pixels(x: Vector, y: Vector, sigma: Vector | None, hot_level: float | None) -> Sorted:
+def sort_pixels(x: Vector, y: Vector, noise: Noise, hot_level: float | None) -> Sorted:
     """Normal, warm and hot pixels by what they keep in both darks; telegraph: off the line of their own kind.
 
     Parameters
     ----------
     x, y : ndarray
         Pixels of the darks, (n,), adu.
-    sigma : ndarray or None
-        Noise of y - f(x), (n,), adu; the least that counts as a sigma.
+    noise : Noise
+        Of both; where it is known it is the least that counts as a sigma.
     hot_level : float or None
         Above it in the first dark (and its like in the second) a pixel is hot; None: 20 widths of the core.
     """
@@ -177,9 +177,12 @@ def sort_pixels(x: Vector, y: Vector, sigma: Vector | None, hot_level: float | N
     rows = []
     for k, name in enumerate(NAMES[:3]):
         own = classes == k
-        slope, offset, scatter = _own_line(x[own], y[own])
+        slope, offset, scatter = _own_line(x[own], y[own], noise.at(own))
         if np.isfinite(slope):
-            unit = scatter if sigma is None else np.maximum(sigma[own], scatter)
+            unit = np.full(own.sum(), scatter)
+            if noise.known:
+                least = np.sqrt(noise.at(own).y + slope**2 * noise.at(own).x)
+                unit = np.maximum(unit, least)
             z[own] = (y[own] - offset - slope * x[own]) / np.maximum(unit, 1e-12)
             population[own & (np.abs(z) > INLIER)] = 3
         rows.append((name, slope, offset, scatter))
@@ -196,14 +199,16 @@ def sort_pixels(x: Vector, y: Vector, sigma: Vector | None, hot_level: float | N
     return Sorted(population, z, table)
 
 
-def _own_line(x: Vector, y: Vector) -> tuple[float, float, float]:
-    """Slope, offset and scatter of a robust line; NaN for few pixels."""
+def _own_line(x: Vector, y: Vector, noise: Noise) -> tuple[float, float, float]:
+    """Slope, offset and scatter of a robust line with errors in both; NaN where there is none."""
     if x.size < FEWEST or np.ptp(x) == 0:
         return np.nan, np.nan, np.nan
-    step = max(x.size // 4000, 1)
-    found = robust_line(x[::step], y[::step])
-    scatter = float(mad_std(y - found.intercept - found.slope * x))
-    return found.slope, found.intercept, scatter
+    try:
+        fitted = line(x, y, noise, np.zeros(x.size, np.intp), name="population", loss="tukey")
+    except (SelectionError, OptionError):
+        return np.nan, np.nan, np.nan
+    slope, offset = (float(value) for value in fitted.coefficients)
+    return slope, offset, float(mad_std(y - fitted(x)))
 
 
 def cut_table(cuts: Sequence[tuple[str, str, Vector, int]]) -> dict[str, NDArray[Any]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from calibrant.errors import OptionError, ShapeError
+from calibrant.errors import OptionError, SelectionError, ShapeError, UnitError
+from calibrant.frame import MICROSECOND, Applied, Exposure, Frame
 
 Window = tuple[slice, slice]
 Where = NDArray[np.bool_] | Window | str | None
@@ -84,3 +86,91 @@ def window_mask(where: Where, shape: tuple[int, int], image: NDArray[Any]) -> ND
     if not mask.any():
         raise OptionError("no pixel lies in the window", where="where", expected=f"within {shape}", got=where)
     return mask
+
+
+def interpolate(
+    before: Frame,
+    after: Frame,
+    at: Exposure | Frame | int,
+    *,
+    outside: Literal["refuse", "nearest"] = "refuse",
+) -> Frame:
+    """The dark at a time between two darks: (1 - w) before + w after, w = (t - t1) / (t2 - t1).
+
+    Parameters
+    ----------
+    before, after : Frame
+        Darks of one shape, unit and exposure time, with known times; in any order.
+    at : Exposure, Frame or int
+        When: the middle of an exposure, or microseconds since 1970 UTC.
+    outside : {"refuse", "nearest"}
+        What happens beyond both darks: an error, or the nearest dark, with a line in the history.
+
+    Returns
+    -------
+    Frame
+        data float32; variance (1 - w)^2 v1 + w^2 v2 where both are known, `systematic` in the same way with
+        the standard deviations added (its sources may be the same); flags of both. The history says w.
+
+    Raises
+    ------
+    SelectionError
+        If a time is unknown, both are the same, the exposure times differ, or `at` lies outside.
+    ShapeError, UnitError
+        If the darks do not fit each other.
+    """
+    wanted = at if isinstance(at, int) else (at.exposure if isinstance(at, Frame) else at).mid
+    first, second = before.exposure.mid, after.exposure.mid
+    if wanted is None or first is None or second is None or first == second:
+        raise SelectionError("interpolation needs two darks at different times, and the time of the frame")
+    if first > second:
+        return interpolate(after, before, wanted, outside=outside)
+    if before.shape != after.shape:
+        raise ShapeError("the darks differ in shape", expected=before.shape, got=after.shape)
+    if before.unit != after.unit:
+        raise UnitError("the darks are in different units", expected=before.unit, got=after.unit)
+    times = before.exposure.duration, after.exposure.duration
+    if times[0] is not None and times[1] is not None and abs(times[0] - times[1]) > 1e-3 * times[0]:
+        raise SelectionError("the darks differ in exposure time [s]", expected=times[0], got=times[1])
+    w = (wanted - first) / (second - first)
+    if not 0.0 <= w <= 1.0:
+        if outside == "refuse":
+            beyond = min(abs(wanted - first), abs(wanted - second)) / MICROSECOND
+            raise SelectionError(
+                "the frame was not taken between the darks", expected="a time between theirs",
+                got=f"{beyond:g} s beyond", do="take darks around it, or ask for the nearest",
+            )  # fmt: skip
+        near = after if w > 1 else before
+        note = "outside both darks: the nearest, not extrapolated"
+        return near.load().after(Applied("dark_interpolation", None, {"weight": float(w > 1)}, note))
+    return _mixed(before.load(), after.load(), w, wanted)
+
+
+def _mixed(one: Frame, other: Frame, w: float, at: int) -> Frame:
+    """(1 - w) one + w other, with errors."""
+
+    def known(a: Any, b: Any) -> bool:
+        return a is not None and b is not None
+
+    def f4(values: Any) -> NDArray[np.float32]:
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+    a, b = 1.0 - w, w
+    variance = systematic = None
+    if known(one.variance, other.variance):
+        variance = f4(a * a * np.asarray(one.variance) + b * b * np.asarray(other.variance))
+    if known(one.systematic, other.systematic):
+        both = a * np.sqrt(np.asarray(one.systematic)) + b * np.sqrt(np.asarray(other.systematic))
+        systematic = f4(both**2)
+    flags = [np.asarray(frame.dq) for frame in (one, other) if frame.dq is not None]
+    length = round((one.exposure.duration or 0.0) * MICROSECOND / 2)
+    return one.after(
+        Applied("dark_interpolation", None, {"weight": w}),
+        data=f4(a * np.asarray(one.data, np.float64) + b * np.asarray(other.data, np.float64)),
+        variance=variance,
+        systematic=systematic,
+        dq=np.bitwise_or.reduce(flags) if flags else None,
+        exposure=replace(one.exposure, start=at - length, path=None),
+        systematic_from=one.systematic_from | other.systematic_from,
+        extra={},
+    )

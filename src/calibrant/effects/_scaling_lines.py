@@ -100,7 +100,14 @@ def deming_slope(x: Vector, y: Vector, ratio: float) -> float:
 
 
 def line(
-    x: Vector, y: Vector, noise: Noise, labels: NDArray[np.intp], *, name: str, loss: Loss = "none"
+    x: Vector,
+    y: Vector,
+    noise: Noise,
+    labels: NDArray[np.intp],
+    *,
+    name: str,
+    loss: Loss = "none",
+    start: Vector | None = None,
 ) -> Fitted:
     """A line through pixels with errors in both directions.
 
@@ -114,6 +121,8 @@ def line(
     name : str
     loss : {"none", "huber", "tukey"}
         How residuals are weighted down.
+    start : ndarray, optional
+        Slope and offset to begin from, where a fit to nearly the same pixels is known.
 
     Raises
     ------
@@ -124,7 +133,12 @@ def line(
         raise SelectionError(f"too few pixels for {name}", expected="at least 3", got=x.size)
     centre = np.array([np.median(x), np.median(y)])
     u, v = x - centre[0], y - centre[1]
-    slope, offset, iterations = _iterate(u, v, noise, loss, centre)
+    constant = loss == "none" and noise.x.size == noise.y.size == 1 and noise.law is None
+    if start is None or constant:
+        first = _start(u, v, noise, loss)
+    else:
+        first = float(start[0]), float(start[1] + start[0] * centre[0] - centre[1])
+    slope, offset, iterations = _iterate(u, v, noise, loss, centre, first)
     final = _state(u, v, offset, slope, noise, loss, centre)
     if not math.isfinite(slope) or final.w.sum() < 3:
         raise SelectionError(f"{name} finds no line through the pixels", do="check the noise model")
@@ -187,17 +201,23 @@ def _state(
     return _State(r, np.broadcast_to(vx, u.shape), big, judged, weight(scaled, loss), size)
 
 
-def _iterate(u: Vector, v: Vector, noise: Noise, loss: Loss, centre: Vector) -> tuple[float, float, int]:
-    """Slope, offset and how many steps they took; York's form of the equations (York et al. 2004)."""
+def _start(u: Vector, v: Vector, noise: Noise, loss: Loss) -> tuple[float, float]:
+    """Slope and offset to begin from; a robust fit begins from one that hot pixels do not lead astray."""
     if loss == "none":
         slope = deming_slope(u, v, float(np.mean(noise.y) / np.mean(noise.x)))
-        offset = float(v.mean() - slope * u.mean())
-    else:
-        step = max(u.size // SAMPLE, 1)
-        start = robust_line(u[::step], v[::step])
-        slope, offset = start.slope, start.intercept
+        return slope, float(v.mean() - slope * u.mean())
+    step = max(u.size // SAMPLE, 1)
+    found = robust_line(u[::step], v[::step])
+    return found.slope, found.intercept
+
+
+def _iterate(
+    u: Vector, v: Vector, noise: Noise, loss: Loss, centre: Vector, start: tuple[float, float]
+) -> tuple[float, float, int]:
+    """Slope, offset and how many steps they took; York's form of the equations (York et al. 2004)."""
+    slope, offset = start
     if loss == "none" and noise.x.size == noise.y.size == 1 and noise.law is None:
-        return slope, offset, 0  # closed form
+        return slope, offset, 0  # the start is the closed form
     spread = math.sqrt(float(np.mean(u * u)))
     for iteration in range(1, ITERATIONS + 1):
         now = _state(u, v, offset, slope, noise, loss, centre)

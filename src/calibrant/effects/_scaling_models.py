@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +50,8 @@ class Sample:
         Their variances, where known.
     ratio : float
         var(y) / var(x) where they are not.
-    bias : ndarray or None
-        Level without dark current, (n,), adu.
+    bias : float or None
+        Level without dark current, adu.
     times : float
         Exposure time of the second dark over that of the first.
     temperatures : tuple of float or None
@@ -64,7 +63,7 @@ class Sample:
     labels: NDArray[np.intp]
     noise: Noise | None = None
     ratio: float = 1.0
-    bias: Vector | None = None
+    bias: float | None = None
     times: float = 1.0
     temperatures: tuple[float | None, float | None] = (None, None)
 
@@ -77,7 +76,6 @@ class Sample:
             y=self.y[which],
             labels=labels.astype(np.intp),
             noise=None if self.noise is None else self.noise.at(which),
-            bias=None if self.bias is None else self.bias[which],
         )
 
     @property
@@ -162,16 +160,18 @@ def _judge_line(sample: Sample, name: str, parts: Sequence[NDArray[np.intp]]) ->
     fitted = _fit_line(sample, name)
     judged = Judged(fitted, statistics(fitted, sample.x, sample.y, sample.noise))
     squares = held_out_squares(
-        lambda which: _fit_line(sample.at(which), name), sample.x, sample.y, sample.labels, parts
+        lambda which: _fit_line(sample.at(which), name, fitted.coefficients),
+        sample.x,
+        sample.y,
+        sample.labels,
+        parts,
     )
     return with_held_out(judged, *squares)
 
 
-def _fit_line(sample: Sample, name: str) -> Fitted:
+def _fit_line(sample: Sample, name: str, start: Vector | None = None) -> Fitted:
     """Deming takes the mean noise, York that of each pixel; the robust ones whatever is known."""
     noise = sample.errors
-    if name == "affine":
-        return _affine(sample)
     if name == "york" and not noise.known:
         raise OptionError(
             "york needs the noise of each pixel", where="model",
@@ -180,36 +180,34 @@ def _fit_line(sample: Sample, name: str) -> Fitted:
     if name == "deming":
         ratio = float(np.mean(noise.y) / np.mean(noise.x))
         noise = Noise.ratio(ratio)
-    return _with_attenuation(
-        sample, line(sample.x, sample.y, noise, sample.labels, name=name, loss=LINES[name])
-    )
+    fitted = line(sample.x, sample.y, noise, sample.labels, name=name, loss=LINES[name], start=start)
+    if start is None:  # not for a fold
+        _add_attenuation(sample, fitted)
+        if name == "affine":
+            _add_physics(sample, fitted)
+    return fitted
 
 
-def _with_attenuation(sample: Sample, fitted: Fitted) -> Fitted:
+def _add_attenuation(sample: Sample, fitted: Fitted) -> None:
     """What least squares does to the slope: 1 - var(noise of x) / var(x)."""
     noise = sample.noise
     if noise is not None and noise.known:
         value = 1.0 - float(np.mean(noise.x)) / float(np.var(sample.x))
         fitted.facts["attenuation"] = (value, None, "")
-    return fitted
 
 
-def _affine(sample: Sample) -> Fitted:
+def _add_physics(sample: Sample, fitted: Fitted) -> None:
     """bias + factor (dark current): y - B = f (x - B) + drift, with B where it is known.
 
     Where it is not, the level at which both lines would meet, offset / (1 - slope), stands for it.
     """
-    bias = sample.bias
-    level = 0.0 if bias is None else float(bias.mean())
-    shift: Any = 0.0 if bias is None else bias - level
-    noise = sample.errors
-    fitted = line(sample.x - shift, sample.y - shift, noise, sample.labels, name="affine", loss="tukey")
     slope, offset = (float(value) for value in fitted.coefficients)
     sigma = float(fitted.sigma[0])
     factor, facts = slope / sample.times, fitted.facts
     facts["temperature_factor"] = (factor, sigma / sample.times, "")
-    gradient = np.array([level, 1.0])
-    if bias is not None:
+    if sample.bias is not None:
+        level = sample.bias
+        gradient = np.array([level, 1.0])
         drift = math.sqrt(max(float(gradient @ fitted.covariance @ gradient), 0.0))
         facts["drift"] = (offset - level * (1.0 - slope), drift, "adu")
     elif abs(1.0 - slope) > 5.0 * sigma:
@@ -221,4 +219,3 @@ def _affine(sample: Sample) -> Fitted:
         change = second - first
         error = abs(math.log(2) * change / math.log(factor) ** 2 * sigma / slope)
         facts["doubling_temperature"] = (math.log(2) * change / math.log(factor), error, "K")
-    return fitted

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.effects import _scaling_tables as tabled
+from calibrant.effects._scaling_apply import check, restored, scaled, subtracted
 from calibrant.effects._scaling_hot import (
     BITS,
     NAMES,
@@ -36,14 +37,25 @@ from calibrant.effects._scaling_input import (
     split,
 )
 from calibrant.effects._scaling_judge import Judged, choose, remarks
-from calibrant.effects._scaling_light import Where, calm_window, window_mask
+from calibrant.effects._scaling_light import Where, calm_window, interpolate, window_mask
 from calibrant.effects._scaling_models import Sample, fit_all, name_of_rank, rank_of
 from calibrant.effects.common import versions
 from calibrant.errors import OptionError, ShapeError
-from calibrant.frame import DQ
+from calibrant.frame import DQ, Applied, Frame
 from calibrant.product import Kind, Product, Provenance
 
-__all__ = ["KIND", "NAME", "REACH", "NoiseModel", "calm_window", "measure", "measure_all"]
+__all__ = [
+    "KIND",
+    "NAME",
+    "REACH",
+    "NoiseModel",
+    "apply",
+    "calm_window",
+    "interpolate",
+    "measure",
+    "measure_all",
+    "restored",
+]
 
 NAME = "dark_scaling"
 REACH = "frame"
@@ -138,7 +150,7 @@ def measure(
         Pixels to fit: bool (rows, cols), a window, or the calmest window of `dark_to` (a light).
     **options
         sigma_from, sigma_to : float or ndarray, adu. Standard deviations of the pixels.
-        bias : float, ndarray (rows, cols) or Product, adu. For ``affine``.
+        bias : float or Product, adu. Zero level of the darks, for ``affine``; of a product its median.
         ratio : float, 1. var(noise of dark_to) / var(noise of dark_from) where no noise is known.
         darks : sequence of ndarray. Further darks that a persistent hot pixel must be hot in.
         folds : int, 10; blocks : (int, int), (8, 8); seed : int, 0. Of the cross-validation.
@@ -216,6 +228,46 @@ def measure_all(
     )
 
 
+def apply(frame: Frame, product: Product, *, model: str | None = None, subtract: bool | None = None) -> Frame:
+    """Scale a dark, or subtract the product's scaled dark from a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        A dark like `dark_from`: it becomes one like `dark_to`. Or a light frame, or a cube of them
+        (ints, rows, cols): the product's `dark_from`, scaled, is subtracted from each.
+    product : Product
+        Kind ``dark_scaling``.
+    model : str, optional
+        Which of its models; None: the chosen one, or the only one.
+    subtract : bool, optional
+        None: subtract from all that is no dark and of a known kind.
+
+    Returns
+    -------
+    Frame
+        data float32, in the unit of the frame; errors of the coefficients, and noise of the subtracted dark,
+        in `systematic`. The history says ``dark_scaling``, or ``dark`` if it was subtracted.
+
+    Raises
+    ------
+    HistoryError
+        If a dark was subtracted before, or the frame's bias is gone and the dark's is not.
+    OptionError, SelectionError, ShapeError, UnitError
+        If the product does not fit the frame, or leaves open which model.
+    """
+    check(frame, product, NAME)
+    fitted = restored(product, model)
+    whole = bool(product.keys.get("includes_bias"))
+    if subtract is None:
+        subtract = frame.exposure.kind not in ("dark", "unknown")
+    effect = "dark" if subtract else NAME
+    frame.require(effect, forbids=("bias", *FORBIDS) if whole and subtract else FORBIDS)
+    done = {"model": fitted.name, "includes_bias": whole} if subtract else {"model": fitted.name}
+    history = Applied(effect, product.identity, done, f"dark scaled by {fitted.name}")
+    return (subtracted if subtract else scaled)(frame.load(), product, fitted, history)
+
+
 def _measured(
     darks: tuple[Dark, Dark],
     names: Sequence[str],
@@ -230,7 +282,7 @@ def _measured(
     sigma = options.sigma_from, options.sigma_to
     both = pair(*darks, sigma=sigma, noise=noise or noise_of(products), other_time=names == ["affine"])
     inside = both.good & window_mask(chosen[1], both.shape, both.y)
-    sample = _sample(both, inside, _bias(products, options, both.shape), options)
+    sample = _sample(both, inside, _bias(products, options), options)
     sorted_pixels, keep = _sort(both, sample, inside, cut, options)
     shared = {"folds": options.folds, "seed": options.seed}
     judged, notes = fit_all(sample.at(keep), names, strict=strict, **shared)
@@ -252,31 +304,27 @@ def _measured(
     )
 
 
-def _sample(both: Pair, inside: NDArray[np.bool_], bias: Any, options: _Options) -> Sample:
+def _sample(both: Pair, inside: NDArray[np.bool_], bias: float | None, options: _Options) -> Sample:
     """The pixels inside the window, in blocks of the image."""
     flat = inside.ravel()
     _, labels = np.unique(block_labels(both.shape, options.blocks)[flat], return_inverse=True)
     one, other = both.exposures
-    level = None if bias is None else np.broadcast_to(np.asarray(bias, np.float64), both.shape).ravel()[flat]
     return Sample(
         both.x.ravel()[flat],
         both.y.ravel()[flat],
         labels.astype(np.intp),
         None if both.noise is None else both.noise.at(flat),
         options.ratio,
-        level,
+        bias if both.includes_bias else 0.0,
         (other.duration / one.duration) if one.duration and other.duration else 1.0,
         (one.temperature, other.temperature),
     )
 
 
-def _bias(products: Mapping[str, Product], options: _Options, shape: tuple[int, int]) -> Any:
-    """The level without dark current: a number or (rows, cols); None where nothing is known."""
+def _bias(products: Mapping[str, Product], options: _Options) -> float | None:
+    """The level without dark current, adu; None where nothing is known."""
     bias = products.get("bias") if options.bias is None else options.bias
-    level = bias.data if isinstance(bias, Product) else bias
-    if level is not None and np.shape(level) not in ((), shape):
-        raise ShapeError("the bias does not fit the darks", expected=shape, got=np.shape(level))
-    return level
+    return float(np.nanmedian(bias.data)) if isinstance(bias, Product) else bias
 
 
 def _sort(
@@ -284,11 +332,8 @@ def _sort(
 ) -> tuple[Sorted, NDArray[np.bool_]]:
     """Populations of the pixels, and which of them are fitted."""
     z = robust_z(sample.x, sample.y, sample.errors, sample.labels)
-    sigma = None
-    if sample.noise is not None and sample.noise.known:
-        sigma = np.broadcast_to(np.sqrt(sample.noise.y + sample.noise.x), sample.x.shape)
     dn = cut is not None and cut.rule != "sigma" and not math.isnan(cut.threshold)
-    found = sort_pixels(sample.x, sample.y, sigma, cut.threshold if cut is not None and dn else None)
+    found = sort_pixels(sample.x, sample.y, sample.errors, cut.threshold if cut is not None and dn else None)
     if cut is None:
         return found, np.ones(sample.x.size, np.bool_)
     for dark in options.darks:
