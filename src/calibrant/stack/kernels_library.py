@@ -35,6 +35,7 @@ RATE, ENERGY, RATE_VAR, ENERGY_VAR, COVARIANCE, RATE_ZERO, ENERGY_ZERO, MISFIT, 
 """Of the law of a pixel; the KIND is one of the next three."""
 OWN, MEDIAN, NOTHING = range(3)
 SEEN, SURE = 3.0, 5.0  # sigmas of an expected, and of a measured rate
+LEAST = 1.0  # sigma of a rate after the fit: what two temperatures say is not cut where the noise is low
 
 jit: Decorator = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=LANES)
 inner: Decorator = nb.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -262,7 +263,8 @@ def straight(r: Any, v: Any, c: Any, x: Any, expected: Any, first: Any, out: Any
     sxy = 0.0
     used = 0
     for j in range(r.shape[0]):
-        seen = r[j] > 0.0 and (expected[j] > SEEN * math.sqrt(v[j]) or r[j] > SURE * math.sqrt(v[j]))
+        wanted = (SEEN if first else LEAST) * math.sqrt(v[j])
+        seen = r[j] > 0.0 and (expected[j] > wanted or r[j] > SURE * math.sqrt(v[j]))
         if not seen:
             expected[j] = 0.0
             continue
