@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibrant.effects import gain
+from calibrant.effects import _gain_levels, gain
 from calibrant.effects._pair_gain import estimate
 from calibrant.effects._pairs import look, pair_up
 from calibrant.errors import BudgetError, HeaderError, HistoryError, OptionError, SelectionError
@@ -401,6 +401,22 @@ def test_a_gain_the_wrong_way_round_is_suspected(stated, suspected):
     one = Instrument(name="cam", detectors={"0": Detector(gain=stated)})
     product = measure(pairs(gains={"A": 1.5}), instrument=one)
     assert bool(told(product, "looks like adu/e-")) == suspected
+
+
+def test_a_gain_that_is_hardly_known_suspects_nobody():
+    nothing = np.empty(0)
+    one = _gain_levels.Amplifier("A", *(nothing,) * 6, noise=5.0, nominal=1.4)
+    assert one.swapped(0.7, 0.05) and not one.swapped(0.7, 1.4) and not one.swapped(1.4, 0.05)
+
+
+@pytest.mark.parametrize(("level", "told_of"), [(40_000, True), (500, False)])
+def test_a_gain_of_bright_pairs_says_how_far_it_may_be_off(level, told_of):
+    product = measure(pairs([level]))
+    found = values(product, "gain")["A"]
+    assert bool(told(product, "noise for that of single photons")) == told_of
+    if told_of:  # the flats have the a00 that the note speaks of
+        high = float(told(product, "% high")[0].split("comes out ")[1].split(" %")[0])
+        assert found / GAINS["A"] - 1 == pytest.approx(high / 100, abs=0.03)
 
 
 def test_refusals():

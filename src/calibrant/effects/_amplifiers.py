@@ -72,12 +72,21 @@ def regions(exposures: Exposures) -> tuple[Region, ...]:
     assembled = any(isinstance(step, Wrapping) for step in exposures.steps)
     found = []
     for readout, amp in zip(readouts, assembly.amplifiers, strict=True):
+        order = in_order(amp.place, readout.corner)
         if assembled:
-            at, flips = window(amp.place, assembly.shape), in_order(amp.place, readout.corner)
+            found.append(Region(amp.name, window(amp.place, assembly.shape), order, readout))
         else:
-            at, flips = window(amp.data, raw), in_order(amp.data, readout.corner)
-        found.append(Region(amp.name, at, flips, readout))
+            found.append(Region(amp.name, window(amp.data, raw), _unturned(order, amp.place), readout))
     return tuple(found)
+
+
+def _unturned(order: Section, place: Section) -> Section:
+    """The order in the raw image: what is turned when it is put in its place was read the right way round."""
+    rows, cols = (
+        slice(None, None, -1 if (way.step == -1) != (axis.step == -1) else None)
+        for way, axis in zip(order, place, strict=True)
+    )
+    return rows, cols
 
 
 def in_order(section: Section, corner: str) -> Section:

@@ -1,24 +1,17 @@
-"""From flats to the curve of each amplifier: what comes in, and the fit or the estimate that comes out."""
+"""The curve of each amplifier: the options of a gain, and the fit or the estimate that comes out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from calibrant.effects._gain_levels import F8, Amplifier
 from calibrant.effects._gain_tables import Result
-from calibrant.effects._input import check_kinds, prepare, with_values, without_copies
 from calibrant.effects._pair_gain import estimate
 from calibrant.effects._ptc_fit import PtcFit, fit
-from calibrant.effects._steps import bias_step, name_of
-from calibrant.effects.common import Record, Wrapping, begin, bias_for, done_by_steps, facts
-from calibrant.errors import HistoryError, OptionError, SelectionError
-from calibrant.exposures import Exposures
-from calibrant.product import Product
-from calibrant.stack.source import Source
+from calibrant.errors import OptionError
 
 LEAST = 3  # levels of light that a photon transfer curve needs
 
@@ -42,31 +35,6 @@ class Options:
                 raise OptionError(
                     f"{name} is a number of at least {least}", where=name, got=getattr(self, name)
                 )
-
-
-def prepared(
-    exposures: Exposures, products: Mapping[str, Product], like: str, choice: Options, record: Record
-) -> tuple[Exposures, list[Source]]:
-    """The flats in order of time, and their sources: above the zero level, saturated pixels flagged."""
-    if len(exposures) == 0:
-        raise SelectionError("there are no flats to measure a gain from", do="check the selection")
-    check_kinds(exposures, "flat")
-    with_light = with_values(exposures, "gain", record.notes)
-    series = begin(without_copies(with_light, "gain", record.notes), like, forbids=("flat", "gain"))
-    bias = bias_for(series, products)
-    wrapped = any(isinstance(prepare, Wrapping) for prepare in series.steps)
-    done = bias is not None or wrapped or done_by_steps(series) & {"bias", "pedestal"}
-    for exposure in series:
-        if not done and not exposure.applied & {"bias", "dark", "overscan", "pedestal"}:
-            raise HistoryError(
-                "a gain needs flats without their zero level",
-                where=name_of(exposure),
-                do="give a bias, or the flats through the step of their overscan",
-            )
-    limit = facts(series, {}, saturation=choice.saturation).saturation
-    steps = [() if bias is None else (bias_step(exposure, bias),) for exposure in series]
-    sources = [prepare(source, own, limit) for source, own in zip(series.sources(), steps, strict=True)]
-    return series, list(sources)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,4 +85,7 @@ def _at_the_end(note: str) -> str:
     """The fit does not see the levels that were saturated."""
     if "does not turn off" not in note:
         return note
-    return "the curve ends where pixels saturate: the turn-off is its highest level before that"
+    return (
+        "the curve ends where pixels saturate: turn-off and full well are those of its highest level before "
+        "that, and the true ones lie above"
+    )

@@ -136,15 +136,12 @@ class Amplifier:
             n = int(which.sum())
             self.notes.append(f"{n} pair{'s' if n > 1 else ''} left out, {why}")
 
-    def suspect(self, gain: float) -> None:
-        """A note if the nominal gain fits the measured one only the other way round."""
-        if not (gain > 0 and self.nominal > 0):
-            return
+    def swapped(self, gain: float, sigma: float) -> bool:
+        """Whether the nominal gain fits the measured one, and that is known well enough, only as adu/e-."""
+        if not (gain > 0 and self.nominal > 0 and sigma < SWAPPED * gain):
+            return False
         apart, swapped = abs(math.log(gain / self.nominal)), abs(math.log(gain * self.nominal))
-        if swapped < SWAPPED < apart and apart > 2 * swapped:
-            self.notes.append(
-                f"the nominal gain {self.nominal:.4g} looks like adu/e-: measured are {gain:.4g} e-/adu"
-            )
+        return swapped < SWAPPED < apart and apart > 2 * swapped
 
 
 def _rising(values: F8) -> NDArray[np.intp]:

@@ -15,6 +15,7 @@ from calibrant.effects._gain_lines import straight_lines
 from calibrant.effects._pair_gain import Estimate
 from calibrant.effects._ptc_fit import PtcFit
 from calibrant.effects._ptc_levels import Levels, standard_error
+from calibrant.effects._ptc_models import exponential
 from calibrant.product import Quantity
 
 UNITS: Mapping[str, str] = {
@@ -25,6 +26,8 @@ UNITS: Mapping[str, str] = {
     "straight.read_noise": "electron", "straight.bias_percent": "%",
 }  # fmt: skip
 BESIDE = 0.05  # of the ratio of two read noises
+USUAL_A00 = -3e-6  # 1/electron: brighter-fatter of a thick CCD
+TOLD = 0.01  # share of a gain from pairs that it may be too high by without a word
 Table = dict[str, NDArray[Any]]
 
 
@@ -40,6 +43,11 @@ class Result:
     def gain(self) -> float:
         """e-/adu."""
         return self.pairs.gain if self.fit is None else self.fit.gain
+
+    @property
+    def gain_sigma(self) -> float:
+        """e-/adu; NaN if unknown."""
+        return self.pairs.sigma if self.fit is None else self.fit.gain_sigma
 
     @property
     def used(self) -> NDArray[np.bool_]:
@@ -87,14 +95,37 @@ class Result:
         return self.fit.read_noise / known, self.fit.read_noise_sigma / known
 
     def judge(self) -> None:
-        """Notes on read noise and gain that are not what they were said to be."""
+        """A note on a read noise that is not what it was said to be."""
         ratio, sigma = self.noise_ratio()
         if self.fit is not None and abs(ratio - 1.0) > max(BESIDE, 3.0 * sigma):
             self.part.notes.append(
                 f"read noise of the curve {self.fit.read_noise:.3g} e-, of bias or overscan "
                 f"{self.part.noise * self.gain:.3g} e-: more than 5 % apart"
             )
-        self.part.suspect(self.gain)
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """What is said once for all amplifiers: nominal gains turned over, and what bright pairs do not tell."""
+    notes = []
+    turned = [one for one in results if one.part.swapped(one.gain, one.gain_sigma)]
+    if turned:
+        first = turned[0]
+        where = f" ({len(turned)} amplifiers, such as {first.part.name})" if len(turned) > 1 else ""
+        notes.append(
+            f"the nominal gain {first.part.nominal:.4g} looks like adu/e-: measured are "
+            f"{first.gain:.4g} e-/adu{where}"
+        )
+    pairs = [one for one in results if one.fit is None and one.pairs.gain > 0]
+    charges = [float(np.median(one.part.mean[one.part.good])) * one.pairs.gain for one in pairs]
+    charge = float(np.median(charges)) if charges else 0.0
+    if -USUAL_A00 * charge > TOLD:
+        lost = 1.0 - float(exponential(charge, 1.0, USUAL_A00, 0.0)) / charge
+        notes.append(
+            f"pairs take all noise for that of single photons: at this light, {charge:.2g} e-, the gain of a "
+            f"thick CCD (a00 = {USUAL_A00:g} per electron) comes out {100 * lost / (1 - lost):.0f} % high; "
+            "fainter pairs, or three levels, tell it"
+        )
+    return notes
 
 
 def tables(results: Sequence[Result], columns: Table, lags: int) -> dict[str, Table]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calibrant.effects._amplifiers import regions
 from calibrant.effects._assembly import place_plane, places_table
-from calibrant.effects._gain_curve import Options, Solve, prepared
+from calibrant.effects._gain_curve import Options, Solve
 from calibrant.effects._gain_levels import amplifiers, light_of, of_pairs, told
 from calibrant.effects._gain_lines import crossing as crossing
 from calibrant.effects._gain_lines import local_slope as local_slope
@@ -22,8 +22,9 @@ from calibrant.effects._gain_lines import straight_lines as straight_lines
 from calibrant.effects._gain_lines import variance_against_mean as variance_against_mean
 from calibrant.effects._gain_lines import variance_over_mean as variance_over_mean
 from calibrant.effects._gain_lines import what_gain_changes as what_gain_changes
-from calibrant.effects._gain_tables import UNITS, tables
+from calibrant.effects._gain_tables import UNITS, remarks, tables
 from calibrant.effects._input import check_products
+from calibrant.effects._lit import lit_flats
 from calibrant.effects._pairs import extract, pair_up
 from calibrant.effects.common import Record, begin, label, product_keys
 from calibrant.errors import ConfigError, OptionError, SelectionError, UnitError
@@ -120,7 +121,7 @@ def measure(
     check_products(products)
     given, choice = dict(products or {}), Options(**options)
     record = Record({"model": model, "lags": lags, "pair_by": pair_by, **asdict(choice)})
-    series, sources = prepared(exposures, given, MATCH_AS, choice, record)
+    series, sources = lit_flats(exposures, given, NAME, MATCH_AS, record, saturation=choice.saturation)
     pairs, notes = pair_up(series, pair_by)
     record.notes += notes
     if not pairs:
@@ -146,7 +147,7 @@ def measure(
     if len(parts) > 1:
         made["amplifiers"] = places_table([r.readout for r in regions(series)], series[0].shape)
     quantities = tuple(quantity for one in results for quantity in one.quantities())
-    record.notes += told(parts)
+    record.notes += [*told(parts), *remarks(results)]
     return Product(
         NAME,
         instrument=series.instrument.name,

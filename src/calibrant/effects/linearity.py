@@ -15,19 +15,10 @@ from numpy.typing import NDArray
 
 from calibrant.effects._amplifiers import Region, read, regions
 from calibrant.effects._assembly import place_plane, places_table
-from calibrant.effects._input import check_kinds, check_products, prepare
+from calibrant.effects._input import check_products
 from calibrant.effects._linearity_fit import Choice, Model, Response, respond
-from calibrant.effects._steps import bias_step, name_of
-from calibrant.effects.common import (
-    Record,
-    Wrapping,
-    begin,
-    bias_for,
-    done_by_steps,
-    facts,
-    label,
-    product_keys,
-)
+from calibrant.effects._lit import lit_flats
+from calibrant.effects.common import Record, facts, label, product_keys
 from calibrant.errors import HistoryError, OptionError, SelectionError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Exposure, Frame
@@ -151,7 +142,9 @@ def measure(
     check_products(products)
     given, wanted = dict(products or {}), _Options(**options)
     record = Record({"model": model, "against": against, **asdict(wanted)})
-    series, sources = _prepared(exposures, given, wanted, record)
+    series, sources = lit_flats(
+        exposures, given, NAME, MATCH_AS, record, saturation=wanted.saturation, forbids=("flat", "gain", NAME)
+    )
     fact, light = _light(series, against)
     record.options["against"] = fact
     known = facts(series, given, saturation=wanted.saturation)
@@ -190,29 +183,6 @@ def measure(
         quantities=(*quantities, *_shutter(found, fact, record)),
         provenance=record.provenance(NAME, series, given),
     )
-
-
-def _prepared(
-    exposures: Exposures, products: Mapping[str, Product], wanted: _Options, record: Record
-) -> tuple[Exposures, list[Source]]:
-    """The flats in order of time, and their sources: above the zero level, saturated pixels flagged."""
-    if len(exposures) == 0:
-        raise SelectionError("there are no flats to measure a linearity from", do="check the selection")
-    check_kinds(exposures, "flat")
-    series = begin(exposures, MATCH_AS, forbids=("flat", "gain", NAME), notes=record.notes)
-    bias = bias_for(series, products)
-    wrapped = any(isinstance(prepare, Wrapping) for prepare in series.steps)
-    done = bias is not None or wrapped or done_by_steps(series) & {"bias", "pedestal"}
-    for exposure in series:
-        if not done and not exposure.applied & {"bias", "dark", "overscan", "pedestal"}:
-            raise HistoryError(
-                "a linearity needs flats without their zero level",
-                where=name_of(exposure),
-                do="give a bias, or the flats through the step of their overscan",
-            )
-    limit = facts(series, {}, saturation=wanted.saturation).saturation
-    steps = [() if bias is None else (bias_step(exposure, bias),) for exposure in series]
-    return series, [prepare(s, own, limit) for s, own in zip(series.sources(), steps, strict=True)]
 
 
 def _light(series: Exposures, against: str) -> tuple[str, NDArray[np.float64]]:

@@ -41,6 +41,7 @@ from calibrant.pipeline.summary import Summary, doubts, frame_entry, stock_entry
 from calibrant.pipeline.supply import Stock
 from calibrant.pipeline.workshop import FOLDER, Workshop
 from calibrant.product import Product
+from calibrant.stack.run import within
 
 if TYPE_CHECKING:
     from calibrant.registry import Registry
@@ -303,7 +304,11 @@ class _Walk:
             return {**known, "reused": True}
         products = self.products(target, uses)
         frame = calibrate(
-            self.exposures.frame(target.index), products, self.exposures.instrument, self.recipe
+            self.exposures.frame(target.index),
+            products,
+            self.exposures.instrument,
+            self.recipe,
+            runner=within(self.workshop.engine["runner"]),
         )
         entry = frame_entry(name, file, frame, uses)
         ledger = self.workshop.ledger

@@ -342,3 +342,14 @@ def default_runner(runner: Runner | str | int | None = None) -> Runner:
             do='use "serial", "threads" or a number',
         )
     return runner
+
+
+def within(runner: Runner | str | int | None = None) -> Runner | None:
+    """The runner, as of `default_runner`, if its tasks share the memory of this process; else None.
+
+    What fills the planes of one frame cannot be sent away: such work is done here, in one thread.
+    """
+    found = default_runner(runner)
+    local = isinstance(found, (Serial, Threads))
+    threaded = isinstance(found, Pool) and isinstance(found.executor, ThreadPoolExecutor)
+    return found if local or threaded else None
