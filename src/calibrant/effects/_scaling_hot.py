@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calibrant.effects._scaling_fit import Vector
 from calibrant.effects._scaling_judge import skewness
 from calibrant.effects._scaling_lines import INLIER, Noise, line
-from calibrant.errors import OptionError, SelectionError, ShapeError
+from calibrant.errors import OptionError, SelectionError
 from calibrant.frame import DQ
 from calibrant.stats import mad_std
 
@@ -115,9 +115,7 @@ class Sorted:
     table: dict[str, NDArray[Any]]
 
 
-def hot_pixels(
-    cut: Cut, x: Vector, y: Vector, z: Vector, others: Sequence[NDArray[Any]] = (), hot_level: float = np.nan
-) -> Mask:
+def hot_pixels(cut: Cut, x: Vector, y: Vector, z: Vector, others: Sequence[NDArray[Any]] = ()) -> Mask:
     """The pixels to be cut, (n,).
 
     Parameters
@@ -126,19 +124,15 @@ def hot_pixels(
         Both darks [adu], and the distance from the robust line between them in its sigmas, (n,).
     others : sequence of ndarray
         Further darks of the same pixels, (n,) each [adu], that a persistent pixel must be hot in, too.
-    hot_level : float
-        Threshold of a persistent cut that names none, adu.
     """
     if cut.rule == "from":
         return x > cut.threshold
     if cut.rule == "sigma":
         return np.abs(z) > cut.threshold
-    limit = hot_level if np.isnan(cut.threshold) else cut.threshold
-    found = (x > limit) & (y > limit)
-    for other in others:
-        if other.shape != x.shape:
-            raise ShapeError("a further dark differs in shape", expected=x.shape, got=other.shape)
-        found &= other > limit
+    own = np.isnan(cut.threshold)  # each dark's own level
+    found = np.ones(x.size, np.bool_)
+    for dark in (x, y, *others):
+        found &= dark > (Core.of(dark).level(HOT) if own else cut.threshold)
     return found
 
 

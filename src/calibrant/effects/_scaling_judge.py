@@ -74,8 +74,9 @@ class Judged:
 def skewness(values: Vector) -> float:
     """Third standardised moment; 0 for values that are all the same."""
     centred = values - values.mean()
-    variance = float(np.mean(centred**2))
-    return float(np.mean(centred**3)) / variance**1.5 if variance > 0 else 0.0
+    squared = centred * centred
+    variance = float(squared.mean())
+    return float(np.mean(squared * centred)) / variance**1.5 if variance > 0 else 0.0
 
 
 def statistics(fitted: Fitted, x: Vector, y: Vector, noise: Noise | None) -> Statistics:
@@ -128,7 +129,7 @@ def held_out_squares(
         out = np.isin(labels, fold)
         try:
             r = y[out] - fit(~out)(x[out])
-            found.append(float(r @ r))
+            found.append(float(np.sum(r * r)))
         except CalibrantError:
             found.append(np.nan)
         counts.append(int(out.sum()))

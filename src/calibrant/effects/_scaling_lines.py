@@ -24,6 +24,7 @@ TUNING = {"huber": 1.345, "tukey": 4.685}  # 95 % of the precision of least squa
 INLIER = 5.0  # |z|: beyond it a pixel jumped or was hit
 ITERATIONS = 200
 SAMPLE = 4000  # pixels of the line that a robust fit starts from
+EXACT = 1e-10  # of the signal: a smaller scatter is rounding
 NOISY = 1.5  # scatter over noise, from which on the noise model does not explain the residuals
 
 Law = Callable[[Vector], Vector]
@@ -81,6 +82,11 @@ def _slope_of_score(z: Vector, loss: Loss) -> Vector:
     return np.asarray(np.where(q < 1, (1 - q) * (1 - 5 * q), 0.0))
 
 
+def _dot(a: Vector, b: Vector) -> float:
+    """Scalar product; summed in pairs, not in threads, so that it is the same everywhere."""
+    return float(np.sum(a * b))
+
+
 def deming_slope(x: Vector, y: Vector, ratio: float) -> float:
     """Slope that is unbiased for constant normal noise (Deming 1943; Fuller 1987, equation 1.3.7).
 
@@ -92,7 +98,7 @@ def deming_slope(x: Vector, y: Vector, ratio: float) -> float:
         If the darks are not correlated.
     """
     dx, dy = x - x.mean(), y - y.mean()
-    sxx, syy, sxy = float(dx @ dx), float(dy @ dy), float(dx @ dy)
+    sxx, syy, sxy = _dot(dx, dx), _dot(dy, dy), _dot(dx, dy)
     if abs(sxy) <= 1e-12 * math.sqrt(sxx * syy):
         raise SelectionError("the darks are not correlated: there is no line between them")
     gap = syy - ratio * sxx
@@ -129,8 +135,10 @@ def line(
     SelectionError
         If there are fewer than three pixels, no correlation, or nothing converges.
     """
-    if x.size < 3:
-        raise SelectionError(f"too few pixels for {name}", expected="at least 3", got=x.size)
+    if x.size < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise SelectionError(
+            f"too few pixels for {name}", expected="at least 3 that are not the same", got=x.size
+        )
     centre = np.array([np.median(x), np.median(y)])
     u, v = x - centre[0], y - centre[1]
     constant = loss == "none" and noise.x.size == noise.y.size == 1 and noise.law is None
@@ -190,13 +198,15 @@ def _state(
             big = 1.0 / (vy + slope * slope * vx)
     z = r * np.sqrt(big)
     if loss == "none":
-        size = math.sqrt(float(z @ z) / max(u.size - 2, 1))
+        size = math.sqrt(_dot(z, z) / max(u.size - 2, 1))
     else:
         size = float(mad_std(z))
-        size = max(size, 1.0) if noise.known else size
+    least = 1.0 if noise.known else EXACT * math.sqrt(float(np.mean(v * v * big)))
+    if loss != "none" or not noise.known:
+        size = max(size, least)
     scaled = z / size if size > 0 else z
     if not noise.known:  # the scatter is all that is known of the size of the noise
-        vx, big = vx * size**2, big / max(size**2, 1e-300)
+        vx, big = vx * size**2, big / size**2
     judged = scaled if loss != "none" or not noise.known else z
     return _State(r, np.broadcast_to(vx, u.shape), big, judged, weight(scaled, loss), size)
 
@@ -225,10 +235,11 @@ def _iterate(
         total = weights.sum()
         if not total > 0:
             return math.nan, math.nan, iteration
-        mean_u, mean_v = float(weights @ u / total), float(weights @ v / total)
+        mean_u, mean_v = _dot(weights, u) / total, _dot(weights, v) / total
         du, dv = u - mean_u, v - mean_v
         beta = du + slope * now.vx * now.big * (dv - slope * du)
-        new = float((weights * beta) @ dv / ((weights * beta) @ du))
+        weights = weights * beta
+        new = _dot(weights, dv) / _dot(weights, du)
         moved = abs(new - slope) * spread + abs(mean_v - new * mean_u - offset)
         slope, offset = new, mean_v - new * mean_u
         if moved < 1e-10 * (abs(offset) + abs(slope) * spread):
@@ -243,8 +254,8 @@ def _covariances(
     score = state.w * state.big * state.r
     scores = np.column_stack([score * (u + slope * state.vx * state.big * state.r), score])
     bend = state.big * _slope_of_score(state.z if loss != "none" else state.r, loss)
-    cross = float(bend @ u)
-    hessian = np.array([[bend @ (u * u - state.vx), cross], [cross, bend.sum()]])
+    cross = _dot(bend, u)
+    hessian = np.array([[_dot(bend, u * u - state.vx), cross], [cross, bend.sum()]])
     inverse = np.linalg.inv(hessian)
     count = u.size
     single = inverse @ (scores.T @ scores) @ inverse * (count / (count - 2))

@@ -133,10 +133,10 @@ def fit_all(
         Of a model that cannot be fitted, or if none can.
     """
     ranks = {name: rank_of(name) for name in names}
-    parts = fold_blocks(int(sample.labels.max()) + 1 if sample.labels.size else 0, folds, seed)
-    degree = max((rank for name, rank in ranks.items() if name not in LINES), default=1)
     if sample.x.size == 0 or np.ptp(sample.x) == 0:
         raise SelectionError("no two pixels of the first dark differ", got=f"{sample.x.size} pixels")
+    parts = fold_blocks(int(sample.labels.max()) + 1, folds, seed)
+    degree = max((rank for name, rank in ranks.items() if name not in LINES), default=1)
     triangles = Triangles.of(sample.x, sample.y, sample.labels, degree)
     found, notes = [], []
     for name, rank in ranks.items():
