@@ -198,3 +198,33 @@ def test_certified_ones_are_used_for_flats_and_frames(tmp_path):
     before = read(tmp_path / "straight" / straight.summary.frames[0]["file"]).load()
     after = read(tmp_path / "bent" / entry["file"]).load()
     assert np.nanmedian(after.data / before.data) > 1.0005
+
+
+def test_a_measured_gain_goes_before_the_nominal_one(tmp_path):
+    """A certified gain that is 1.2 times the stated one makes 1.2 times the electrons; it is told whose."""
+    counts = Counts(biases=2, darks=1, flats=2)
+    simulate(load("comcam"), tmp_path / "raw", seed=3, detectors=(0,), bands=("r",), counts=counts)
+    one = Exposures.scan(tmp_path / "raw", instrument="comcam").where(kind="light")
+    stated = gain.nominal(one)
+    measured = Product(
+        "gain",
+        instrument="comcam",
+        keys={"detector": "0"},
+        epoch=one.epoch,
+        tables=stated.tables,
+        quantities=tuple(Quantity(q.name, 1.2 * q.value, 1e-3, q.unit, q.place) for q in stated),
+    )
+    write(measured, tmp_path / "gain.fits")
+    options = {"instrument": "comcam", "allow_missing": True, "changes": OFF}
+    with Registry.create(tmp_path / "calibrant.db") as registry:
+        registry.add(measured, tmp_path / "gain.fits")
+        registry.certify(measured.identity, force="a test")
+        done = reduce(tmp_path / "raw", out=tmp_path / "measured", registry=registry, **options)
+    plain = reduce(tmp_path / "raw", out=tmp_path / "stated", **options)
+    frames = [
+        read(tmp_path / name / one.summary.frames[0]["file"]).load()
+        for name, one in (("measured", done), ("stated", plain))
+    ]
+    assert np.nanmedian(frames[0].data / frames[1].data) == pytest.approx(1.2, rel=2e-3)
+    assert measured.identity in {step.product for step in frames[0].history if step.effect == "gain"}
+    assert [entry["kind"] for entry in done.summary.stock] == ["gain"]

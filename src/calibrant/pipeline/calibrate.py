@@ -126,11 +126,12 @@ def known_noise(
 ) -> dict[str, Product]:
     """Gain and read noise of an exposure, as far as they are known.
 
-    The read noise is that of the bias, else the nominal one, else that of darks, adu.
+    The gain is a measured one, if there is one among the products, else the nominal one. The read noise is
+    that of the bias, else the nominal one, else that of darks, adu.
     """
     found: dict[str, Product] = {}
     with contextlib.suppress(ConfigError):
-        found["gain"] = gain.nominal(one)
+        found["gain"] = products["gain"] if "gain" in products else gain.nominal(one)
     given = {**found, **{kind: products[kind] for kind in ("bias",) if kind in products}}
     try:
         found["read_noise"] = read_noise.measure(one, products=given)

@@ -271,7 +271,7 @@ class _Planner:
 
     def _electronics(self, exposure: Exposure) -> dict[str, str]:
         """What is known of the amplifiers beside their level: only certified, a night does not measure it."""
-        found = {kind: self.stocked(kind, exposure) for kind in ("crosstalk", "linearity")}
+        found = {kind: self.stocked(kind, exposure) for kind in ("crosstalk", "linearity", "gain")}
         return {kind: item.name for kind, item in found.items() if item is not None}
 
     def _stocked_defects(self, exposure: Exposure, uses: Mapping[str, str]) -> dict[str, str]:
