@@ -14,6 +14,7 @@ MJD_1970 = 40587.0
 JD_1970 = 2440587.5
 SCALES = ("UTC", "TAI", "TT", "TDB", "TCG", "TCB", "UT1")
 _OLD_DATE = re.compile(r"^(\d{1,2})/(\d{1,2})/(\d{2})$")
+_DAY_OF_YEAR = re.compile(r"^(\d{4})/(\d{3})(?: +\w+ +\d+)? +(\d\d:\d\d:\d\d)(\.\d+)?(?: *UTC|Z)?$")
 _LEAP_SECOND = re.compile(r"^(.*\d\d:\d\d):60(\.\d*)?(.*)$")
 
 
@@ -25,7 +26,8 @@ def parse_time(text: str, clock: str | None = None, scale: str = "UTC") -> int:
     Parameters
     ----------
     text : str
-        ``2017-10-18T04:10:07.926``, ``2017-10-18``, or ``18/10/97``.
+        ``2017-10-18T04:10:07.926``, ``2017-10-18``, ``18/10/97``, or with the day of the year
+        ``2017/291 Oct 18 04:10:07.92600UTC``.
     clock : str, optional
         Time of day, used where `text` has none.
     scale : str
@@ -43,6 +45,10 @@ def parse_time(text: str, clock: str | None = None, scale: str = "UTC") -> int:
             text = f"19{old[3]}-{old[2]:0>2}-{old[1]:0>2}"
         if clock and clock.strip():
             text = f"{text}T{_padded(clock.strip())}"
+    ordinal = _DAY_OF_YEAR.match(text)
+    if ordinal:
+        first = datetime(int(ordinal[1]), 1, 1, tzinfo=UTC).date()
+        text = f"{first + timedelta(days=int(ordinal[2]) - 1)}T{ordinal[3]}{(ordinal[4] or '')[:7]}"
     return to_utc(_microseconds(text), scale)
 
 

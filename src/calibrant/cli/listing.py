@@ -29,6 +29,9 @@ def ls(
         str, typer.Option("--instrument", "-i", help="Name of an instrument, or a TOML file.")
     ] = "auto",
     where: Annotated[str, typer.Option(help="Only these, e.g. 'kind=dark and exptime>10'.")] = "",
+    newest: Annotated[
+        bool, typer.Option("--newest", help="Of files that come in several versions only the newest.")
+    ] = False,
     sort: Annotated[str, typer.Option(help="Columns to sort by, separated by commas.")] = "",
     kinds: Annotated[
         Path | None, typer.Option(help="A table (CSV or TOML) that says what files are: name or glob, kind.")
@@ -44,8 +47,11 @@ def ls(
         )
     if where:
         exposures = exposures.where(where)
+    if newest:
+        exposures = exposures.newest()
     if sort:
         exposures = exposures.sort(*sort.split(","))
+    keys = keys or ",".join(exposures.instrument.columns)
     columns = [key.strip() for key in (keys or COLUMNS).split(",") if key.strip()]
     if "file" not in columns:
         columns = ["file", *columns]

@@ -28,6 +28,20 @@ def ccd_night(
     terminal.result(facts, lambda: typer.echo(f"{len(files)} files written to {out}"))
 
 
+def dark_pair(
+    terminal: Terminal,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; made if it is not there.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
+    lights: Annotated[int, typer.Option(help="Light frames beside the darks.")] = 1,
+) -> None:
+    """Three darks of a spectrograph, the last two with published moments; the truth beside them."""
+    from calibrant.simulate.dark_pair_file import simulate
+
+    raw, truth = simulate(out, seed=seed, lights=lights, overwrite=terminal.overwrite)
+    facts = {"out": str(out), "files": 2, "raw": str(raw), "truth": str(truth)}
+    terminal.result(facts, lambda: typer.echo(f"{raw}\n{truth}"))
+
+
 def cameras() -> tuple[str, ...]:
     """Names of the cameras that have a command of their own."""
     from calibrant.simulate.cameras import names

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from calibrant.errors import CalibrantError, ConfigError, FileError
+from calibrant.files.cube import Tables, plane_cards
 from calibrant.files.header import HDU, Contents, Header, inspect, scan_headers
 from calibrant.files.layouts import refuse_several
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument, load, recognise
+from calibrant.instrument.model import PLANE_KEYS
 from calibrant.instrument.rules import base_name, name_pattern
 
 Progress = Callable[[int, int, str], None]
@@ -100,12 +102,29 @@ def scan(
         else:
             seen.add(contents.stamp[:2])
             try:
-                found.items.append(Item(_exposure(chosen, contents, path, kinds)))
+                found.items += [Item(one) for one in _exposures(chosen, contents, path, kinds)]
             except CalibrantError as error:
                 found.add_problem(path, error)
         if progress is not None:
             progress(done, len(files), "headers")
     return chosen, found
+
+
+def _exposures(
+    instrument: Instrument, contents: Contents, path: str, kinds: KindTable | None
+) -> list[Exposure]:
+    """The exposures of a file: one, or a plane each."""
+    if instrument.layout.form != "cube" or contents.header().get(FORM) is not None:
+        return [_exposure(instrument, contents, path, kinds)]
+    contents = inspect(path)
+    cubes = [instrument.layout.hdu, *filter(contents.find, instrument.layout.also)]
+    tables, found = Tables(contents, instrument.layout.tables), []
+    for unit, cards in (one for hdu in cubes for one in plane_cards(contents, hdu, tables)):
+        exposure = instrument.exposure(cards, path)
+        keys = {**exposure.keys, **{key: cards[key.upper()] for key in PLANE_KEYS}}
+        exposure = replace(exposure, keys=keys, shape=unit.shape[-2:])
+        found.append(exposure if kinds is None else kinds.apply(exposure))
+    return found
 
 
 def _exposure(instrument: Instrument, contents: Contents, path: str, kinds: KindTable | None) -> Exposure:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from calibrant.errors import HeaderError, OptionError, SelectionError, ShapeError
 from calibrant.exposures.grouping import cell_text, order, split
+from calibrant.exposures.newest import newest
 from calibrant.exposures.reading import Step, fingerprint, frame_of, hash_of, parents_of, source_of
 from calibrant.exposures.scan import Item, KindTable, Paths, Problem, Progress, resolve, scan
 from calibrant.exposures.where import Predicate, check_name, equals, fact, parse_query
@@ -226,6 +227,22 @@ class Exposures(Sequence[Exposure]):
             check_name(key, self, self.instrument)
             tests.append(equals(key, wanted, self.instrument))
         return self._with(item for item in self._items if all(test(item.exposure) for test in tests))
+
+    def newest(self) -> Exposures:
+        """Of files that come in several versions the newest, as the instrument ranks them; others stay.
+
+        Files that lost because their names do not say their whole version are in `problems`.
+
+        Raises
+        ------
+        OptionError
+            If the instrument does not say what a version is.
+        SelectionError
+            If two files are equally new.
+        """
+        kept, lost = newest(self, self.instrument)
+        items = [self._items[index] for index in kept]
+        return Exposures(items, self.instrument, (*self.problems, *lost), self._steps)
 
     def group_by(self, *keys: str) -> dict[tuple[Any, ...], Exposures]:
         """One table for each setting, by a label of its values; in the order of the labels.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calibrant.errors import ShapeError
 from calibrant.files.atomic import atomic_write
 from calibrant.files.cards import CardLike
-from calibrant.files.encode import Unit, image_unit, write_units
+from calibrant.files.encode import Unit, image_unit, table_unit, write_units
 from calibrant.files.frames import flags_of, frame_units, read_other, read_ours
 from calibrant.files.header import HDU, Contents, Header, inspect, read_header, scan_headers
 from calibrant.files.layouts import refuse_several
@@ -125,7 +125,7 @@ def write_raw(
     path: Pathish,
     data: NDArray[Any] | None,
     cards: Cards = (),
-    extensions: Sequence[tuple[str, NDArray[Any], Cards]] = (),
+    extensions: Sequence[tuple[str, NDArray[Any] | Mapping[str, NDArray[Any]], Cards]] = (),
     overwrite: bool = False,
 ) -> None:
     """Write a raw file like a camera's: the numbers as they are, unsigned ones through BZERO.
@@ -138,6 +138,7 @@ def write_raw(
     cards : mapping, or sequence of (key, value) or (key, value, comment)
         Further cards; keys that describe the structure are not for the caller.
     extensions : sequence of (name, data, cards)
+        Images, and as mappings column -> values binary tables.
 
     Raises
     ------
@@ -147,7 +148,12 @@ def write_raw(
         If it cannot be written.
     """
     units = [image_unit(data, _listed(cards), primary=True)]
-    units += [image_unit(plane, _listed(more), name=name) for name, plane, more in extensions]
+    units += [
+        table_unit(plane, name, cards=_listed(more))
+        if isinstance(plane, Mapping)
+        else image_unit(plane, _listed(more), name=name)
+        for name, plane, more in extensions
+    ]
     _write(path, units, overwrite)
 
 

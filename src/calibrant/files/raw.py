@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from calibrant.errors import SelectionError
 from calibrant.files import fits
+from calibrant.files.cube import plane_source
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
 from calibrant.instrument.readout import image_shape, parts_of
@@ -28,6 +29,8 @@ def raw_source(exposure: Exposure, instrument: Instrument) -> Source:
     path = _path(exposure)
     if instrument.layout.form == "single":
         return fits.open_source(path, instrument.layout.hdu)
+    if instrument.layout.form == "cube" and "plane" in exposure.keys:
+        return plane_source(fits.inspect(path), exposure.keys["hdu"], exposure.keys["plane"])
     if _is_ours(path):
         return fits.open_source(path)
     detector, binning = as_stated(instrument.detector(exposure.detector), exposure)
@@ -45,7 +48,11 @@ def raw_frame(exposure: Exposure, instrument: Instrument) -> Frame:
         If the file cannot be used.
     """
     path = _path(exposure)
-    hdu, by_amplifiers = instrument.layout.hdu, instrument.layout.form == "amplifiers"
+    hdu, form = instrument.layout.hdu, instrument.layout.form
+    by_amplifiers = form == "amplifiers"
+    if form == "cube" and "plane" in exposure.keys:
+        source, header = raw_source(exposure, instrument), fits.read_header(path, exposure.keys["hdu"])
+        return Frame(cast(Any, source), unit=exposure.unit, header=header.cards)
     ours = (by_amplifiers or hdu is not None) and _is_ours(path)
     if by_amplifiers and not ours:
         source = raw_source(exposure, instrument)

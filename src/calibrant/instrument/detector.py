@@ -113,16 +113,25 @@ class Detector(Model):
 
 
 class Layout(Model):
-    """How images sit in the files: one HDU, or one for each amplifier.
+    """How images sit in the files: one HDU, one for each amplifier, or one cube of several exposures.
 
     Attributes
     ----------
     form : str
-        ``single`` or ``amplifiers``: then an image is made of them. Where they have overscan, it is the raw
-        images side by side, in the order of the file's amplifiers; else their data, each in its place.
+        ``single``; ``amplifiers``: then an image is made of them, where they have overscan the raw images
+        side by side, in the order of the file's amplifiers, else their data, each in its place; or ``cube``:
+        each plane of an HDU is an exposure, and a single image is a cube of one plane. Rules find the number
+        of the plane, from 0, under ``PLANE``, its HDU under ``HDU``, and what the file's binary tables say of
+        it under ``TABLE.COLUMN``.
     hdu : int or str
-        Of the image; the first with two axes if not given.
+        Of the image or cube; the first with two axes if not given.
+    also : list of str
+        Further cubes whose planes are exposures, in files that have them.
+    tables : table of str
+        Table -> cube whose planes its rows describe, in their order. Other tables have one row, for all.
     """
 
-    form: Literal["single", "amplifiers"] = "single"
+    form: Literal["single", "amplifiers", "cube"] = "single"
     hdu: int | str | None = None
+    also: tuple[str, ...] = ()
+    tables: dict[str, str] = Field(default={})

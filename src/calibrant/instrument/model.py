@@ -30,6 +30,8 @@ from calibrant.instrument.rules import (
 from calibrant.instrument.stated import amplifier_key, stated_sections
 
 NUMBERS = frozenset({"exptime", "darktime", "temperature", "gain", "read_noise", "saturation"})
+PLANE_KEYS = ("hdu", "plane")
+"""Free facts of an exposure that is a plane of a cube: the name of its HDU, and its number from 0."""
 LEVELS = 3
 STRICT = frozenset({"duration", "dark_time"})
 """Facts that nothing can be measured without: a card that cannot be read is an error, not passed over."""
@@ -65,6 +67,21 @@ class Nominal(NamedTuple):
     saturation: float | None
 
 
+class Newest(Model):
+    """How versions of one file are told apart.
+
+    Attributes
+    ----------
+    group : list of str
+        Facts that all versions share.
+    rank : list of str
+        Facts that are numbers: the largest first one is the newest, among equals the largest second one ...
+    """
+
+    group: tuple[str, ...] = Field(min_length=1)
+    rank: tuple[str, ...] = Field(min_length=1)
+
+
 class Instrument(Model):
     """Everything about a camera that its files do not say in a common language.
 
@@ -93,6 +110,13 @@ class Instrument(Model):
         acceptable, a risk.
     recipe : str
         Name of the recipe that suits its frames: ``ccd`` for images, ``spectrum`` for spectra.
+    file_name : list of str
+        Regular expressions on the file name, the first that fits counts: what its group ``(?P<name>...)``
+        holds is found by rules under the keyword ``FILE.NAME``.
+    newest : Newest or None
+        How versions of one file are told apart, if there are several.
+    columns : list of str
+        Facts that a list of its exposures shows.
     """
 
     name: str
@@ -114,6 +138,14 @@ class Instrument(Model):
     minimum: dict[str, int] = Field(default={})
     levels: dict[str, tuple[float, ...]] = Field(default={})
     recipe: str = "ccd"
+    file_name: tuple[str, ...] = ()
+    newest: Newest | None = None
+    columns: tuple[str, ...] = ()
+
+    @field_validator("file_name", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("detectors")
     @classmethod
@@ -150,6 +182,16 @@ class Instrument(Model):
             if rule.keywords or rule.file or rule.default is not None
         )
 
+    @cached_property
+    def _grammar(self) -> tuple[re.Pattern[str], ...]:
+        return tuple(re.compile(pattern, re.IGNORECASE) for pattern in self.file_name)
+
+    def _said_by(self, name: str) -> dict[str, str]:
+        """What the name of a file says, by the keywords that rules ask for."""
+        found = next(filter(None, (pattern.search(name) for pattern in self._grammar)), None)
+        groups = found.groupdict() if found else {}
+        return {f"FILE.{group.upper()}": text for group, text in groups.items() if text is not None}
+
     def _shape(self, cards: Header, detector: str, binning: tuple[int, int]) -> tuple[int, ...]:
         if self.layout.form == "amplifiers":
             return image_shape(self.detector(detector), binning)
@@ -166,7 +208,8 @@ class Instrument(Model):
     def fact_names(self) -> tuple[str, ...]:
         """Names that match keys and selections may use."""
         computed = ("kind", "binning", "shape", "instrument", "start", "mid", "time", "path", "applied")
-        return (*HeaderRules.model_fields, "duration", "dark_time", *computed, *self.keys)
+        planes = PLANE_KEYS if self.layout.form == "cube" else ()
+        return (*HeaderRules.model_fields, "duration", "dark_time", *computed, *self.keys, *planes)
 
     def exposure(self, header: Mapping[str, Any], path: str = "") -> Exposure:
         """The facts of one exposure.
@@ -184,7 +227,8 @@ class Instrument(Model):
             If a card that counts holds something that cannot be read.
         """
         path = str(path)
-        name, cards = base_name(path), Cards(header)
+        name = base_name(path)
+        cards = Cards(header, self._said_by(name))
         try:
             facts = {
                 attribute: rule.read(cards, name, number, attribute in STRICT)

@@ -20,6 +20,9 @@ def remarks(instrument: Instrument) -> Iterator[Remark]:
     yield from _of_rules(instrument)
     for keyword, pattern in instrument.recognise.items():
         yield from _of_regex(("recognise", keyword), pattern, 0)
+    for index, pattern in enumerate(instrument.file_name):
+        yield from _of_regex(("file_name", index), pattern, 1)
+    yield from _of_names(instrument)
     yield from _of_kinds(instrument)
     yield from _of_new_kinds(instrument)
     yield from _of_applied(instrument)
@@ -50,6 +53,18 @@ def _of_rules(instrument: Instrument) -> Iterator[Remark]:
                     f"known: {', '.join(known)}",
                     "error",
                 )
+
+
+def _of_names(instrument: Instrument) -> Iterator[Remark]:
+    """Facts that are named to tell versions apart, or to be listed."""
+    newest, known = instrument.newest, (*instrument.fact_names, "file", "folder")
+    named: list[tuple[Place, tuple[str, ...]]] = [(("columns",), instrument.columns)]
+    if newest is not None:
+        named += [(("newest", "group"), newest.group), (("newest", "rank"), newest.rank)]
+    for place, facts in named:
+        for fact in facts:
+            if fact not in known:
+                yield place, f"unknown fact {fact!r}{nearest(fact, known)}", "", "error"
 
 
 def _of_regex(place: Place, pattern: str | None, groups: int) -> Iterator[Remark]:

@@ -28,14 +28,17 @@ class Header(Protocol):
 
 
 class Cards:
-    """A header for rules, that mostly ask for cards which are not there: those are answered from a set."""
+    """A header for rules, that mostly ask for cards which are not there: those are answered from a set.
+
+    `more` are facts that rules ask for like cards, such as what the name of the file says.
+    """
 
     __slots__ = ("_header", "_present", "_seen")
 
-    def __init__(self, header: Mapping[str, Any]) -> None:
+    def __init__(self, header: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
         self._header = header
-        self._present = frozenset(header)
-        self._seen: dict[str, Any] = {}
+        self._seen: dict[str, Any] = dict(more or {})
+        self._present = frozenset(header) | frozenset(self._seen)
 
     def get(self, key: str) -> Any:
         """The value of a keyword, None if the card is missing."""
@@ -128,11 +131,27 @@ def name_pattern(glob: str) -> re.Pattern[str]:
 
 
 class Alternative(Model):
-    """One keyword that may hold a fact, and the cards whose presence rules it out."""
+    """One keyword that may hold a fact, and what rules it out.
+
+    Attributes
+    ----------
+    unless : list of str
+        Cards whose presence rules it out.
+    unit : str
+        Of its number, where it differs from the rule's.
+    polynomial : list of float
+        As of `FactRule`, of this keyword alone.
+    least, below : float
+        The number in the header lies in least <= number < below, else this alternative does not count: a
+        formula of several branches is one keyword several times.
+    """
 
     keyword: Keyword
     unless: tuple[Keyword, ...] = ()
     unit: str | None = None
+    polynomial: tuple[float, ...] = ()
+    least: float | None = None  # infinities would not survive JSON, in which registries keep instruments
+    below: float | None = None
 
     def get(self, header: Header) -> Any:
         """The value; None if the card is missing or ruled out."""
@@ -140,6 +159,10 @@ class Alternative(Model):
         if value is None or (self.unless and any(header.get(card) is not None for card in self.unless)):
             return None
         return value
+
+    def holds(self, value: float) -> bool:
+        """Whether a number in the header lies in its range."""
+        return (self.least is None or self.least <= value) and (self.below is None or value < self.below)
 
 
 class FactRule(Model):
@@ -212,7 +235,7 @@ class FactRule(Model):
         if file_pattern is not None:
             found = file_pattern.search(name)
             if found:
-                value = self._value(_joined(found), number, "the file name" if strict else None, self.unit)
+                value = self._value(_joined(found), number, "the file name" if strict else None)
                 if value is not None:
                     return value
         for alternative in self.keywords:
@@ -223,12 +246,12 @@ class FactRule(Model):
                 match = pattern.search(str(raw))
                 raw = None if match is None else _joined(match)
             place = alternative.keyword if strict else None
-            value = self._value(raw, number, place, alternative.unit or self.unit)
+            value = self._value(raw, number, place, alternative)
             if value is not None:
                 return value
         return self.default
 
-    def _value(self, raw: Any, number: bool, place: str | None, unit: str | None) -> Any:
+    def _value(self, raw: Any, number: bool, place: str | None, one: Alternative | None = None) -> Any:
         if raw is None:
             return None
         if self.map:
@@ -245,11 +268,15 @@ class FactRule(Model):
             if place is not None:
                 raise
             return None
-        return None if value is None else self._number(value, unit)
+        if value is None or (one is not None and not one.holds(value)):
+            return None
+        return self._number(value, one)
 
-    def _number(self, value: float, unit: str | None) -> float | None:
-        if self.polynomial:
-            value = sum(c * value**power for power, c in enumerate(self.polynomial))
+    def _number(self, value: float, one: Alternative | None) -> float | None:
+        unit = (one.unit if one else None) or self.unit
+        polynomial = (one.polynomial if one else ()) or self.polynomial
+        if polynomial:
+            value = sum(c * value**power for power, c in enumerate(polynomial))
         if unit == INVERSE:
             value = 1.0 / value if value else float("nan")
         elif unit:

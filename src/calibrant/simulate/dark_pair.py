@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.polynomial import Polynomial
@@ -76,10 +76,10 @@ class File(Model):
 
 
 class Table(Model):
-    """One table of the file: a row for each dark or one for the file; column -> series or number."""
+    """One table of the file: a row for each dark or light, or one; column -> series or number."""
 
-    rows: str
-    columns: dict[str, str | float]
+    rows: Literal["darks", "lights", "file"]
+    columns: dict[str, str | int | float]
 
 
 class Design(Model):
