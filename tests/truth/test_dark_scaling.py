@@ -1,4 +1,4 @@
-"""Lines between two noisy darks against the truth: no bias, honest errors; least squares is attenuated as predicted."""
+"""Lines between two noisy darks against the truth: no bias, honest errors; least squares is attenuated."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def trials(model, count, seed=1, stated=1.0, **design):
 
 
 def judge(pulls):
-    """Unbiased, and errors that are what they say: width 1 +- 0.05 over 400 trials, in proportion for fewer."""
+    """Unbiased, and errors that are what they say: width 1 +- 0.05 over 400 trials, more for fewer."""
     count = len(pulls)
     assert (np.abs(pulls.mean(axis=0)) < 4.5 / math.sqrt(count)).all(), pulls.mean(axis=0)
     width = np.sqrt(np.mean(pulls**2, axis=0))
@@ -67,8 +67,11 @@ DESIGNS = {
 }
 
 
-@pytest.mark.parametrize(("model", "design"), [("deming", "equal"), ("deming", "unequal"), ("york", "equal"),
-                                               ("york", "uneven"), ("huber", "equal"), ("tukey", "uneven")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "design"),
+    [("deming", "equal"), ("deming", "unequal"), ("york", "equal"), ("york", "uneven"), ("huber", "equal"),
+     ("tukey", "uneven")],
+)  # fmt: skip
 @pytest.mark.parametrize("count", COUNTS)
 def test_lines_are_unbiased_and_their_errors_hold(count, model, design):
     judge(trials(model, count, **DESIGNS[design])[0])
@@ -93,7 +96,7 @@ def test_other_physics_is_noticed(count, wrong):
 
 
 def test_least_squares_is_attenuated_as_predicted():
-    """Slope of least squares over the true one is 1 - var(noise) / var(dark_from); the product says that factor."""
+    """Slope of least squares over the true one is 1 - var(noise) / var(dark_from), as the product says."""
     rng = np.random.default_rng(3)
     for sigma in (40.0, 80.0, 160.0):
         truth = dark_pair.noisy_pair(rng, sigma_from=sigma, sigma_to=50.0)
@@ -111,7 +114,7 @@ def test_least_squares_is_attenuated_as_predicted():
 
 @pytest.mark.parametrize("count", [15, pytest.param(400, marks=pytest.mark.soak)])
 def test_noise_that_follows_the_signal(count):
-    """Poisson and read noise, variances taken from the noisy darks themselves: moved onto the line, no bias."""
+    """Poisson and read noise, variances taken from the noisy darks themselves, moved onto the line."""
     rng = np.random.default_rng(4)
     law = NoiseModel(gain=0.05, read_noise=30.0)
     pulls = []
@@ -129,7 +132,7 @@ def test_noise_that_follows_the_signal(count):
 
 @pytest.mark.parametrize("count", [15, pytest.param(200, marks=pytest.mark.soak)])
 def test_robust_line_stands_telegraph_pixels(count):
-    """Two per cent of the second dark jump: the slope of Tukey's line stays within its errors, York's offset does not."""
+    """Two per cent of the second dark jump: Tukey's slope stays within its errors, York's line does not."""
     tukey = trials("tukey", count, seed=5, outliers=0.02)[0]
     york = trials("york", count, seed=5, outliers=0.02)[0]
     assert abs(tukey[:, 0].mean()) < 4.5 / math.sqrt(count)
