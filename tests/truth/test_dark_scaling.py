@@ -79,7 +79,11 @@ def test_lines_are_unbiased_and_their_errors_hold(count, model, design):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_errors_from_blocks_hold_as_well(count):
-    judge(trials("york", count, seed=2)[1] * math.sqrt(1 - 2.0 / 40))
+    """Forty blocks make a Student of them, and their own fit draws them in: a few per cent too small."""
+    pulls = trials("york", count, seed=2)[1]
+    assert (np.abs(pulls.mean(axis=0)) < 4.5 / math.sqrt(count)).all()
+    width = math.sqrt(np.mean(pulls**2))
+    assert 0.95 - 3 / math.sqrt(2 * count) < width < 1.12 + 3 / math.sqrt(2 * count)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_least_squares_is_attenuated_as_predicted():
 def test_noise_that_follows_the_signal(count):
     """Poisson and read noise, variances taken from the noisy darks themselves, moved onto the line."""
     rng = np.random.default_rng(4)
-    law = NoiseModel(gain=0.05, read_noise=30.0)
+    law = NoiseModel(gain=0.25, read_noise=20.0)
     pulls = []
     for _ in range(count):
         clean = dark_pair.noisy_pair(rng, SHAPE, sigma_from=1e-9, sigma_to=1e-9)

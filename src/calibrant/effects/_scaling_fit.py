@@ -284,13 +284,14 @@ def least_squares(triangles: Triangles, rank: int, name: str) -> Fitted:
 
 def _scores(triangles: Triangles, design: Design, series: Vector) -> NDArray[np.float64]:
     """Sum over blocks of the outer product of their scores: pixels of one block may be correlated."""
-    total = np.zeros((design.free.shape[1],) * 2)
+    parameters = design.free.shape[1]
+    total = np.zeros((parameters, parameters))
     for block in triangles.blocks:
         matrix = block[:, : len(series)]
         score = (matrix @ design.free).T @ (block[:, -1] - matrix @ series)
         total += np.outer(score, score)
     number = len(triangles.blocks)
-    return total * (number / (number - 1) if number > 1 else np.nan)
+    return total * (number / (number - parameters) if number > parameters else np.nan)
 
 
 def _raw_condition(matrix: NDArray[np.float64], scale: Scale) -> float:

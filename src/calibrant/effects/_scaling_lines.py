@@ -261,5 +261,5 @@ def _covariances(
     single = inverse @ (scores.T @ scores) @ inverse * (count / (count - 2))
     sums = np.column_stack([np.bincount(labels, scores[:, k]) for k in range(2)])
     number = len(np.unique(labels))
-    blocks = inverse @ (sums.T @ sums) @ inverse * (number / (number - 1) if number > 1 else np.nan)
+    blocks = inverse @ (sums.T @ sums) @ inverse * (number / (number - 2) if number > 2 else np.nan)
     return single, blocks
