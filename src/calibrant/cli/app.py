@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from calibrant.cli import combine, instrument, listing, measure, pixel, reduce, registry, show, simulate
+from calibrant.cli import (
+    combine,
+    dark_scaling,
+    instrument,
+    listing,
+    measure,
+    pixel,
+    reduce,
+    registry,
+    show,
+    simulate,
+)
 from calibrant.cli.common import command
 
 app = typer.Typer(
@@ -47,6 +58,7 @@ measurements = typer.Typer(
 )
 for name in measure.NAMES:
     command(measurements, name)(measure.verb(name))
+command(measurements, dark_scaling.NAME)(dark_scaling.dark_scaling)
 app.add_typer(measurements, name="measure")
 
 simulations = typer.Typer(no_args_is_help=True, help="Simulate raw frames whose truth is known.")

@@ -31,6 +31,7 @@ NAMES = (
     "illumination",
     "fringe-frame",
     "defects",
+    "dark-library",
     "flat-structure",
 )
 """The commands; what they do stands in `calibrant.pipeline.measurements`, too heavy for a help page."""
@@ -46,6 +47,7 @@ ABOUT = {
     "illumination": "What the dome's flat gets wrong on large scales, from dithered science frames.",
     "fringe-frame": "The fringes of the sky, from dithered science frames of one filter.",
     "defects": "Hot, dead, deaf and noisy pixels and bad columns, on the masters of the folder.",
+    "dark-library": "Rate and activation energy of each pixel, from darks of several times and temperatures.",
     "flat-structure": "An inventory of what is seen in flats, of all detectors and bands, and its cure.",
 }
 

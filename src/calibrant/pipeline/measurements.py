@@ -11,6 +11,7 @@ from calibrant.effects import (
     brighter_fatter,
     charge_transfer,
     crosstalk,
+    dark_library,
     defects,
     flat_structure,
     fringe_frame,
@@ -158,6 +159,13 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         _defects,
         masters=("bias", "dark", "flat"),
         takes=(defects.measure, defects.Limits),
+    ),
+    Measurement(
+        "dark-library",
+        "the library of darks",
+        dark_library.measure,
+        of=("dark",),
+        mixes=("exptime", "darktime", "temperature"),
     ),
     Measurement(
         "flat-structure", "the structure of flats", _flat_structure, masters=("dark", "flat"), across=True

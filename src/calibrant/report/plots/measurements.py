@@ -16,8 +16,11 @@ from calibrant.report.plots import (
     charge,
     deviations,
     focal,
+    library,
     linearity,
     photon_transfer,
+    scaling,
+    scaling_pixels,
     structures,
 )
 from calibrant.report.plots.panels import masters
@@ -125,6 +128,37 @@ def _flags(product: Product) -> Makers:
         yield "flags", partial(masters, product)
 
 
+def _scaling(product: Product) -> Makers:
+    for word, table, make in (
+        ("histograms", "histograms", scaling.dark_histograms),
+        ("profiles", "profiles", scaling.dark_profiles),
+        ("residuals", "residual_histograms", scaling.residual_histograms),
+        ("fits", "density", scaling_pixels.fits_on_density),
+        ("populations", "populations", scaling_pixels.populations),
+    ):
+        if table in product.tables:
+            yield word, partial(make, product)
+    models = [str(name) for name in product.tables.get("models", {}).get("model", ())]
+    if len(scaling.least_squares(models)) > 1:
+        yield "degrees", partial(scaling.degrees, product)
+    if "dark_to" in product.planes and models:
+        yield "images", partial(scaling_pixels.dark_images, product)
+        yield "fitted", partial(scaling_pixels.fitted_images, product)
+        yield "scatter", partial(scaling_pixels.scatter, product)
+        if product.provenance.options.get("hot"):
+            yield "hot", partial(scaling.vectors, product)
+            yield "cuts", partial(scaling.cuts, product)
+
+
+def _library(product: Product) -> Makers:
+    if _filled(product):
+        yield "maps", partial(library.library_maps, product)
+    if has(product, "temperatures", "rate") and len(product.tables["temperatures"]["rate"]) > 1:
+        yield "law", partial(library.library_law, product)
+    if "energy" in product.planes and bool((product.planes.get("covariance", np.zeros(1)) != 0).any()):
+        yield "energies", partial(library.energy_histogram, product)
+
+
 def _amplifiers(product: Product) -> Makers:
     """Bars where there are amplifiers to compare; how well they are known on a page of its own."""
     if len(amplifiers.places(product)) > 1:
@@ -144,6 +178,8 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "brighter_fatter": _brighter_fatter,
     "charge_transfer": _transfer,
     "crosstalk": _crosstalk,
+    "dark_library": _library,
+    "dark_scaling": _scaling,
     "defects": _flags,
     "flat_structure": _structures,
     "fringe_frame": _deviations,

@@ -228,8 +228,8 @@ def shown_plane(product: Product, name: str) -> Shown:
     return shown(values, dq, product.units.get(name, ""))
 
 
-def panels(pictures: Sequence[Panel], title: str = "") -> Figure:
-    """Pictures on one page, in as many columns as make the page a little wider than high.
+def panels(pictures: Sequence[Panel], title: str = "", columns: int | None = None) -> Figure:
+    """Pictures on one page, in as many columns as make the page a little wider than high, unless given.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def panels(pictures: Sequence[Panel], title: str = "") -> Figure:
     """
     if not pictures:
         raise SelectionError("there is nothing to draw", expected="one picture or more", got=0)
-    columns = _columns(pictures)
+    columns = columns or _columns(pictures)
     cells = [_cell(picture, columns) for picture in pictures]
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     widths = [max(row[c].width for row in rows if c < len(row)) for c in range(columns)]

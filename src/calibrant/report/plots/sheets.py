@@ -242,6 +242,43 @@ def _key(figure: Figure, key: Sequence[Line2D], columns: int, top: float) -> Non
     )  # fmt: skip
 
 
+def charts(
+    title: str,
+    facts: Sequence[str],
+    shape: tuple[int, int],
+    size: tuple[float, float] = (4.0, 3.0),
+    gap: tuple[float, float] = (0.85, 0.75),
+) -> tuple[Figure, list[list[Axes]]]:
+    """A page of charts in rows and columns, each with axes of its own, a title and facts above all.
+
+    Parameters
+    ----------
+    title : str
+    facts : sequence of str
+        Empty ones are left out.
+    shape : (int, int)
+        Rows, columns.
+    size, gap : (float, float)
+        Inches: width and height of a chart, and what lies between them across and down.
+
+    Returns
+    -------
+    figure : Figure
+    axes : list of list of Axes
+        Row by row from the top.
+    """
+    (rows, cols), (width, height), (across, down) = shape, size, gap
+    tall = BELOW + rows * height + (rows - 1) * down
+    # Charts have titles of their own.
+    figure = headed(title, facts, LEFT + cols * width + (cols - 1) * across + RIGHT, tall, KEY_LINE)
+    steps = [
+        [Box(LEFT + c * (width + across), tall - height - r * (height + down), width, height)
+         for c in range(cols)]
+        for r in range(rows)
+    ]  # fmt: skip
+    return figure, [[figure.add_axes(box.on(figure)) for box in row] for row in steps]
+
+
 def hide_numbers(axes: Sequence[Axes]) -> None:
     """No numbers between panels that share their x axis."""
     for one in axes[:-1]:
