@@ -15,6 +15,7 @@ from calibrant.exposures import Exposures
 from calibrant.files.fits import write_raw
 from calibrant.frame import iso_time
 from calibrant.instrument import check, load
+from calibrant.registry import Registry
 from calibrant.simulate.dark_pair_file import simulate
 
 NAME = "mvn_iuv_l1b_cruisecal2-mode080-muv_20140521T120029_v00_r00.fits"
@@ -284,6 +285,12 @@ def test_ls_shows_each_dark(folder):
     assert all(line.startswith(NAME) for line in lines[2:])
 
 
+def test_files_are_recognised_by_their_names(folder, tmp_path):
+    assert Exposures.scan(folder, "auto").instrument.name == "iuvs"
+    write(tmp_path, "dark.fits", cube(1)[0])
+    assert Exposures.scan(tmp_path, "auto").instrument.name == "generic-ccd"
+
+
 def test_ls_finds_by_pattern(folder):
     for where in ("file = '*cruisecal2-mode080-muv*'", "file ~ cruisecal2-mode080-muv", "channel = muv"):
         told = ls(folder, "--where", f"{where} and kind = dark", "--json")
@@ -315,3 +322,11 @@ def test_mistakes_in_such_files_are_found(tmp_path):
     assert any("did you mean 'file'" in line for line in told)
     assert any("did you mean 'version'" in line for line in told)
     assert any("not a regular expression" in line for line in told)
+
+
+def test_a_registry_records_the_file_once_and_says_so(folder, tmp_path):
+    raw = sorted(folder.glob("*-muv_*_r00*"))[0]
+    registry = Registry.create(tmp_path / "r.db")
+    done = registry.ingest(Exposures.scan(raw, "iuvs"))
+    assert (done.new, done.moved) == (1, 0)
+    assert any("several exposures" in note for note in done.notes)

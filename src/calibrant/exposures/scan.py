@@ -91,7 +91,7 @@ def scan(
     headers: Iterable[tuple[str, Contents | CalibrantError]] = scan_headers(files)
     if instrument == AUTO:
         headers = list(headers)
-        chosen = _recognised([c.header() for _, c in headers if isinstance(c, Contents)])
+        chosen = _recognised([(c.header(), path) for path, c in headers if isinstance(c, Contents)])
     else:
         chosen = resolve(instrument)
     for done, (path, contents) in enumerate(headers, 1):
@@ -195,13 +195,13 @@ def _done_by_us(header: Header) -> frozenset[str]:
     return frozenset(line.replace(",", " ").split(maxsplit=1)[0] for line in told if line.strip())
 
 
-def _recognised(headers: list[Header]) -> Instrument:
+def _recognised(files: list[tuple[Header, str]]) -> Instrument:
     """The instrument that all headers are of, our masters aside; the general one if they differ."""
-    headers = [header for header in headers if header.get(FORM) != "product"]
-    if not headers:
+    files = [(header, path) for header, path in files if header.get(FORM) != "product"]
+    if not files:
         return load("generic-ccd")
-    chosen = load(recognise(headers[0]))
-    if chosen.recognise and not all(chosen.recognises(header) for header in headers[1:]):
+    chosen = load(recognise(*files[0]))
+    if chosen.recognise and not all(chosen.recognises(*file) for file in files[1:]):
         return load("generic-ccd")
     return chosen
 

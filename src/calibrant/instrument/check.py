@@ -96,9 +96,9 @@ def _load(text: str, place: str, stamp: str) -> Instrument:
     return instrument
 
 
-def recognise(header: Mapping[str, Any]) -> str:
-    """Name of the instrument whose file recognises a header; ``generic-ccd`` if none does."""
-    return next((name for name in names() if load(name).recognises(header)), GENERIC)
+def recognise(header: Mapping[str, Any], path: str = "") -> str:
+    """Name of the instrument whose file recognises a header or its file's name; ``generic-ccd`` if none."""
+    return next((name for name in names() if load(name).recognises(header, path)), GENERIC)
 
 
 def source_text(name_or_path: str | Path) -> str:

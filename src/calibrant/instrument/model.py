@@ -88,7 +88,8 @@ class Instrument(Model):
     Attributes
     ----------
     recognise : table of str
-        Keyword -> regular expression; a header in which all of them are found is this instrument's.
+        Keyword -> regular expression; a header in which all of them are found is this instrument's. What
+        `file_name` finds stands under ``FILE.NAME``.
     header : HeaderRules
         Where facts stand.
     keys : table of FactRule
@@ -197,10 +198,11 @@ class Instrument(Model):
             return image_shape(self.detector(detector), binning)
         return _image_shape(cards)
 
-    def recognises(self, header: Mapping[str, Any]) -> bool:
-        """Whether a header is this instrument's, as far as its file can tell."""
+    def recognises(self, header: Mapping[str, Any], path: str = "") -> bool:
+        """Whether a header, and the name of its file, are this instrument's, as far as its file can tell."""
+        said = self._said_by(base_name(path))
         return bool(self.recognise) and all(
-            re.search(pattern, str(header.get(keyword) or ""), re.IGNORECASE)
+            re.search(pattern, str(said.get(keyword) or header.get(keyword) or ""), re.IGNORECASE)
             for keyword, pattern in self.recognise.items()
         )
 

@@ -89,7 +89,8 @@ def ingest(
     """
     record_instrument(writing, instrument)
     done = _Done()
-    waiting = (found for exposure in exposures if (found := _file(exposure, hashes, done)) is not None)
+    firsts = _first_of_each_file(exposures, done)
+    waiting = (found for exposure in firsts if (found := _file(exposure, hashes, done)) is not None)
     while batch := list(islice(waiting, BATCH)):
         _ingest(writing, batch, instrument.name, done, again)
     return Ingested(done.new, done.known, done.moved, tuple(done.notes()))
@@ -101,6 +102,18 @@ def identifier_of(exposure: Exposure) -> str:
         return str(exposure.identifier)
     name = PurePath(exposure.path or "")
     return PurePath(name.stem).stem if name.suffix.lower() in PACKED else name.stem
+
+
+def _first_of_each_file(exposures: Iterable[Exposure], done: _Done) -> Iterator[Exposure]:
+    """Exposures without the further ones of a file that holds several: files are what is recorded."""
+    seen: dict[str, int] = {}
+    for exposure in exposures:
+        if exposure.path is not None:
+            seen[exposure.path] = seen.get(exposure.path, 0) + 1
+        if exposure.path is None or seen[exposure.path] == 1:
+            yield exposure
+        elif seen[exposure.path] == 2:  # told once
+            done.note("it holds several exposures, and is recorded as the first of them", exposure.path)
 
 
 def _file(exposure: Exposure, hashes: Hashes, done: _Done) -> _File | None:
