@@ -235,11 +235,14 @@ class _Walk:
             )
         if self.measurement.across:
             return [Group(self.measurement.kind, {}, found)]
-        own = self.exposures.instrument.match.get("flat", ())
+        kind = self.measurement.like
+        own = self.exposures.instrument.match.get(kind, ())
         keys = [key for key in own if key not in self.measurement.mixes]
-        settings = groups(found, "flat", [*dict.fromkeys(("detector", *keys)), "shape"])
+        settings = groups(found, kind, [*dict.fromkeys(("detector", *keys)), "shape"])
+        if "time" in self.measurement.mixes:
+            return settings
         # Of another epoch are other dust and another lamp, as for masters.
-        return [epoch for group in settings for epoch in group.epochs(self.recipe.gap.get("flat"))]
+        return [epoch for group in settings for epoch in group.epochs(self.recipe.gap.get(kind))]
 
     def _group(self, group: Group, siblings: Siblings) -> None:
         self.entries.append(self._measured(self.measurement, group, siblings, self.options))

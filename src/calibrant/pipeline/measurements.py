@@ -56,7 +56,7 @@ class Measurement:
     prepared : bool
         Whether the overscan is taken off and the amplifiers are put together.
     mixes : tuple of str
-        Facts that may differ among the frames of one measurement.
+        Facts that may differ among the frames of one measurement; ``time``: whatever lies between them.
     across : bool
         One measurement of all detectors and filters, made of all masters of the kinds in `masters`.
     """
@@ -72,6 +72,11 @@ class Measurement:
     mixes: tuple[str, ...] = ("exptime", "darktime")
     across: bool = False
     takes: tuple[Callable[..., Any], ...] = ()
+
+    @property
+    def like(self) -> str:
+        """Kind of calibration whose settings tell its frames apart."""
+        return "dark" if self.of == ("dark",) else "flat"
 
     @property
     def kind(self) -> str:
@@ -165,7 +170,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         "the library of darks",
         dark_library.measure,
         of=("dark",),
-        mixes=("exptime", "darktime", "temperature"),
+        mixes=("exptime", "darktime", "temperature", "time"),
     ),
     Measurement(
         "flat-structure", "the structure of flats", _flat_structure, masters=("dark", "flat"), across=True

@@ -12,11 +12,13 @@ from calibrant.report.plots.canvas import CURVES, FAINT, INK, dress
 from calibrant.report.plots.drawing import Picture
 from calibrant.report.plots.histograms import bin_edges
 from calibrant.report.plots.look import Look
-from calibrant.report.plots.panels import panels, product_facts, shown_plane
+from calibrant.report.plots.panels import panels, product_facts, quantity_text, shown_plane
 from calibrant.report.plots.pixels import label
 from calibrant.report.plots.sheets import LOW, TALL, Style, hide_numbers, sheet, table_of, titled
 
 MAPS = {"data": "rate", "energy": "activation energy", "bias": "zero level"}
+EXACT, DECADE = 2, 10.0
+"""Temperatures that a law goes through, and the range of rates from which on they are logarithmic."""
 POINT, LAW = Style(CURVES[0], "o"), Style(CURVES[1], line="-")
 
 
@@ -35,11 +37,18 @@ def library_maps(product: Product) -> Figure:
     """
     look = Look()
     pictures = [
-        Picture(shown_plane(product, name), look, title=word, quantity=word)
+        Picture(shown_plane(product, name), look, title=word, facts=_facts(product, word), quantity=word)
         for name, word in MAPS.items()
         if name in product.planes
     ]
-    return panels(pictures, titled(product, ", ".join(product_facts(product)[:3])))
+    return panels(pictures, titled(product, "maps"))
+
+
+def _facts(product: Product, word: str) -> tuple[str, ...]:
+    """The quantities that belong to a map, and where it holds."""
+    named = {"rate": ("rate", "reference_temperature"), "activation energy": ("activation_energy",)}
+    own = named.get(word, ())
+    return tuple(quantity_text(q) for q in product.quantities if q.name in own and not q.place)
 
 
 def energy_histogram(product: Product) -> Figure:
@@ -104,23 +113,25 @@ def library_law(product: Product) -> Figure:
     """
     rates = table_of(product, "temperatures", "temperature", "rate", "law")
     frames = table_of(product, "frames", "temperature", "shift", "time")
+    several = len(rates["temperature"]) > EXACT
     figure, axes = sheet(
         titled(product, "rate against temperature"),
-        product_facts(product),
-        (TALL, LOW, LOW),
+        (*product_facts(product), "" if several else "two temperatures: the law goes through both"),
+        (TALL, LOW, LOW) if several else (TALL, LOW),
         [POINT.entry("median of the pixels"), LAW.entry("law")],
     )
     order = np.argsort(rates["temperature"])
     at, rate, law = (np.asarray(rates[name], np.float64)[order] for name in ("temperature", "rate", "law"))
     dress(axes[0], "", label("rate", "adu/s"), grid=True)
-    dress(axes[1], "", "rate less law [%]", grid=True)
-    dress(axes[2], label("temperature", "°C"), label("level less line", "adu"), grid=True)
     axes[0].plot(at, law, color=LAW.colour, linewidth=1.2)
     axes[0].plot(at, rate, "o", color=POINT.colour, markersize=5)
-    if (rate > 0).all() and (law > 0).all():
+    if min(rate.min(), law.min()) > 0 and rate.max() > DECADE * rate.min():
         axes[0].set_yscale("log")
-    axes[1].plot(at, 100 * (rate / law - 1), "o", color=POINT.colour, markersize=5)
-    axes[2].plot(frames["temperature"], frames["shift"], ".", color=POINT.colour, markersize=5)
+    if several:
+        dress(axes[1], "", "rate less law [%]", grid=True)
+        axes[1].plot(at, 100 * (rate / law - 1), "o", color=POINT.colour, markersize=5)
+    dress(axes[-1], label("temperature", "°C"), label("level of a dark\nless line", "adu"), grid=True)
+    axes[-1].plot(frames["temperature"], frames["shift"], ".", color=POINT.colour, markersize=5)
     for one in axes[1:]:
         one.axhline(0.0, color=INK, linewidth=0.8, zorder=1)
     hide_numbers(axes)
