@@ -24,6 +24,7 @@ from calibrant.errors import (
     UnitError,
 )
 from calibrant.exposures import Exposures
+from calibrant.files.fits import read, write
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.simulate import dark_pair
 
@@ -71,6 +72,7 @@ def test_published_statistics_of_floats(floats):
         assert column(floats, model, "std") == pytest.approx(value, rel=1e-7), model
     assert column(floats, "mult", "std") == pytest.approx(91.49142342107493, rel=1e-8)
     assert column(floats, "mult", "mean") == pytest.approx(45.878361, abs=1e-6)
+    assert floats.quantity("ratio_of_means", "mult").value == pytest.approx(1.559994, abs=1e-6)
     assert column(floats, "mult", "rms") == pytest.approx(102.34991, rel=1e-7)
     table = floats.tables["coefficients"]
     errors = dict(zip(table["model"], table["sigma"], strict=True))
@@ -529,6 +531,27 @@ def test_exposures_of_two_are_scaled_in_time():
 def test_the_same_measurement_has_the_same_identity(published):
     one, other = (measure_all(published.dark1, published.dark2, ranks=range(-1, 3)) for _ in range(2))
     assert one.identity == other.identity
+
+
+def test_a_product_is_what_its_file_says(floats, tmp_path):
+    path = tmp_path / "scaling.fits"
+    write(floats, path)
+    again = read(path)
+    assert again.identity == floats.identity
+    assert dark_scaling.restored(again, "poly2").coefficients == pytest.approx(PUBLISHED["poly2"], rel=1e-8)
+
+
+@pytest.mark.real
+def test_real_darks_at_two_temperatures(real_data):
+    """The robust scatter of 150 s darks at -10 and -5 C is the noise of the photon transfer curve."""
+    names = [f"darks-expos150s-Neg{t}-Vis.00000000.DARK.FIT" for t in (10, 5)]
+    frames = [Exposures.from_paths([real_data / "stl1001" / name]).frame(0) for name in names]
+    cut = [replace(f, data=f.load().data[300:556, 300:556]) for f in frames]
+    noise = NoiseModel(gain=1.94, read_noise=6.6, zero=992.0)
+    found = measure(*cut, model="affine", noise=noise, bias=992.0)
+    assert found.quantity("noise_scale", "affine").value == pytest.approx(1.0, abs=0.05)
+    assert found.quantity("inliers", "affine").value > 0.995
+    assert found.quantity("doubling_temperature", "affine").value == pytest.approx(8.0, abs=1.0)
 
 
 # --- bad input ---

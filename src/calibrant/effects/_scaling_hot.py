@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class Cut:
     @property
     def name(self) -> str:
         """For tables."""
+        if math.isnan(self.threshold):
+            return self.rule
         unit = " sigma" if self.rule == "sigma" else ""
         return f"{self.rule} > {self.threshold:g}{unit}"
 

@@ -216,7 +216,7 @@ def _start(u: Vector, v: Vector, noise: Noise, loss: Loss) -> tuple[float, float
     if loss == "none":
         slope = deming_slope(u, v, float(np.mean(noise.y) / np.mean(noise.x)))
         return slope, float(v.mean() - slope * u.mean())
-    step = max(u.size // SAMPLE, 1)
+    step = max(u.size // SAMPLE, 1) | 1
     found = robust_line(u[::step], v[::step])
     return found.slope, found.intercept
 
