@@ -41,6 +41,9 @@ class Statistics:
         n ln(mean r^2) + penalty, as for independent normal residuals.
     cv, cv_sigma : float
         Root of the mean squared held-out residual, and its standard error over the folds, adu.
+    cv_gap, cv_gap_sigma : float
+        By how much `cv` exceeds that of the best least-squares model, and the standard error of that
+        difference over the same folds, adu: what the choice looks at.
     """
 
     n: int
@@ -59,6 +62,8 @@ class Statistics:
     bic: float = math.nan
     cv: float = math.nan
     cv_sigma: float = math.nan
+    cv_gap: float = math.nan
+    cv_gap_sigma: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +181,17 @@ def choose(judged: Sequence[Judged]) -> list[Judged]:
     for one in simple:
         gap = one.folds - best.folds
         if gap.mean() <= np.std(gap, ddof=1) / math.sqrt(gap.size):
-            return [replace(other, chosen=other is one) for other in judged]
+            return [replace(_with_gap(other, best), chosen=other is one) for other in judged]
     return list(judged)
+
+
+def _with_gap(one: Judged, best: Judged) -> Judged:
+    """How far the held-out error is above the best one, over the same folds."""
+    if one.folds.size != best.folds.size or not one.statistics.cv > 0:
+        return one
+    spread = float(np.std(one.folds - best.folds, ddof=1)) / math.sqrt(one.folds.size)
+    gap, sigma = one.statistics.cv - best.statistics.cv, spread / (2 * one.statistics.cv)
+    return replace(one, statistics=replace(one.statistics, cv_gap=gap, cv_gap_sigma=sigma))
 
 
 def is_polynomial(one: Judged) -> bool:

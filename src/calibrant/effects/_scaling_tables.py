@@ -17,7 +17,7 @@ Table = dict[str, NDArray[Any]]
 BINS = 100
 POINTS = 200  # of a curve
 CELLS = 100  # of the density, each way
-ADU = frozenset({"mean", "std", "rms", "median", "cv", "cv_sigma"})
+ADU = frozenset({"mean", "std", "rms", "median", "cv", "cv_sigma", "cv_gap", "cv_gap_sigma"})
 STATISTICS = tuple(field.name for field in fields(Statistics))
 QUANTITIES = {"cv": "cv_error"}  # a quantity's own name, where the column is short
 
@@ -79,9 +79,9 @@ def quantities(judged: Sequence[Judged], unit: str) -> list[Quantity]:
         place, s = one.fitted.name, one.statistics
         found.append(Quantity("rank", float(one.fitted.rank), place=place))
         for name in STATISTICS:
-            if name == "cv_sigma":
+            if name in ("cv_sigma", "cv_gap_sigma"):
                 continue
-            sigma = s.cv_sigma if name == "cv" else s.std / np.sqrt(s.n) if name == "mean" else None
+            sigma = {"cv": s.cv_sigma, "cv_gap": s.cv_gap_sigma, "mean": s.std / np.sqrt(s.n)}.get(name)
             value = float(getattr(s, name))
             found.append(
                 Quantity(QUANTITIES.get(name, name), value, sigma, unit if name in ADU else "", place)

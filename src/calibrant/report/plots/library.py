@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from calibrant.errors import SelectionError
 from calibrant.frame import DQ
@@ -17,6 +18,7 @@ from calibrant.report.plots.pixels import label
 from calibrant.report.plots.sheets import LOW, TALL, Style, hide_numbers, sheet, table_of, titled
 
 MAPS = {"data": "rate", "energy": "activation energy", "bias": "zero level"}
+KELVIN = 273.15
 EXACT, DECADE = 2, 10.0
 """Temperatures that a law goes through, and the range of rates from which on they are logarithmic."""
 POINT, LAW = Style(CURVES[0], "o"), Style(CURVES[1], line="-")
@@ -123,7 +125,7 @@ def library_law(product: Product) -> Figure:
     order = np.argsort(rates["temperature"])
     at, rate, law = (np.asarray(rates[name], np.float64)[order] for name in ("temperature", "rate", "law"))
     dress(axes[0], "", label("rate", "adu/s"), grid=True)
-    axes[0].plot(at, law, color=LAW.colour, linewidth=1.2)
+    axes[0].plot(*_curve(at, law), color=LAW.colour, linewidth=1.2)
     axes[0].plot(at, rate, "o", color=POINT.colour, markersize=5)
     if min(rate.min(), law.min()) > 0 and rate.max() > DECADE * rate.min():
         axes[0].set_yscale("log")
@@ -136,3 +138,12 @@ def library_law(product: Product) -> Figure:
         one.axhline(0.0, color=INK, linewidth=0.8, zorder=1)
     hide_numbers(axes)
     return figure
+
+
+def _curve(at: NDArray[np.float64], law: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """The law between its temperatures: ln rate is a line in 1/T."""
+    if law.min() <= 0:
+        return at, law
+    grid = np.linspace(at[0], at[-1], 200)
+    inverse = -1.0 / (at + KELVIN)  # rising, as interpolation needs it
+    return grid, np.exp(np.interp(-1.0 / (grid + KELVIN), inverse, np.log(law)))

@@ -35,8 +35,8 @@ WRITTEN = 3
 FRACTION = 3.0
 """Largest fraction of the second dark that is drawn."""
 BEFORE, AFTER = Style(FAINT, "o"), Style(CURVES[0], "o")
-SPREAD = 0.07
-"""Of a panel that lies close to the best held-out errors: its least half height, as part of the error."""
+SPREAD = 0.1
+"""Part of the best held-out error above which models are not close to it."""
 POINTS = 4000
 """Of a long vector that are drawn: the least and the largest value of each stretch."""
 
@@ -239,45 +239,50 @@ def _span(side: Mapping[str, Columns], limit: float) -> tuple[float, float]:
 def degrees(product: Product) -> Figure:
     """What tells the degrees apart: the mean fractional residual as published, and the held-out error.
 
-    An offset alone stands at -1, a factor alone at 0. Errors near the best are drawn once more below; the
-    shaded band is one standard error about the smallest.
+    An offset alone stands at -1, a factor alone at 0. What is near the best is drawn once more below, as the
+    difference over the same blocks with its own error.
 
     Parameters
     ----------
     product : Product
-        Kind ``dark_scaling`` with the table ``models``: model, rank, fractional, rms, cv, cv_sigma, chosen.
+        Kind ``dark_scaling`` with the table ``models``: model, rank, fractional, rms, cv, cv_gap, and
+        their sigmas; chosen.
 
     Raises
     ------
     SelectionError
         If fewer than two models have a degree.
     """
-    models = parts(
-        table_of(product, "models", "model", "rank", "fractional", "rms", "cv", "cv_sigma"), "model"
-    )
+    models = parts(table_of(product, "models", "model", "rank", "fractional", "rms", "cv", "cv_gap"), "model")
     names = least_squares(models)
     if len(names) < 2:
         raise SelectionError("one degree is no series to draw", got=", ".join(models))
     own = Style(CURVES[0], "o")
     others = {
-        name: replace_colour(look) for name, look in styles(n for n in models if n not in names).items()
+        name: _next_colour(look) for name, look in styles(n for n in models if n not in names).items()
     }
-    rms = Style(PALE, "_")
+    rms = Style(FAINT, "_")
     key = [own.entry("least squares"), *(look.entry(name) for name, look in others.items())]
     key += [rms.entry("rms of the fit"), Style(CURVES[1], "*").entry("chosen")]
-    figure, axes = sheet("Dark scaling: degree of the model", facts_of(product), (1.9, 1.9, 1.9), key)
+    figure, axes = sheet(
+        "Dark scaling: degree of the model",
+        (*facts_of(product), "below: over the same blocks; the simplest within one sigma of zero is chosen"),
+        (1.9, 1.9, 1.9),
+        key,
+    )
     unit = unit_of(product)
     dress(axes[0], "", "mean of residual\n/ dark_to", grid=True)
     dress(axes[1], "", label("held-out error", unit), grid=True)
-    dress(axes[2], "", label("held-out error\nnear the best", unit), grid=True)
-    _series(axes[0], models, names, "fractional", own, others)
-    axes[0].axhline(0.0, color=INK, linewidth=0.8, zorder=1)
-    for one in axes[1:]:
-        for name in (*names, *others):
-            one.plot(models[name]["rank"], models[name]["rms"], "_", color=rms.colour, markersize=9)
-        _series(one, models, names, "cv", own, others)
-        best = chosen(product)
-        one.plot(models[best]["rank"], models[best]["cv"], "*", color=CURVES[1], markersize=11, zorder=4)
+    dress(axes[2], "", label("held-out error\nabove the best", unit), grid=True)
+    for one, column in zip(axes, ("fractional", "cv", "cv_gap"), strict=True):
+        if column == "cv":
+            for name in (*names, *others):
+                one.plot(models[name]["rank"], models[name]["rms"], "_", color=rms.colour, markersize=13)
+        else:
+            one.axhline(0.0, color=INK, linewidth=0.8, zorder=1)
+        _series(one, models, names, column, own, others)
+        best = models[chosen(product)]
+        one.plot(best["rank"], best[column], "*", color=CURVES[1], markersize=11, zorder=4)
     _near(axes[2], models, names)
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True))
     ranks = sorted({int(models[name]["rank"][0]) for name in (*names, *others)})
@@ -287,7 +292,7 @@ def degrees(product: Product) -> Figure:
     return figure
 
 
-def replace_colour(look: Style) -> Style:
+def _next_colour(look: Style) -> Style:
     """The next colour, since the first one is that of least squares."""
     index = CURVES.index(look.colour)
     return Style(CURVES[(index + 2) % len(CURVES)], "D", "")
@@ -305,7 +310,7 @@ def _series(
     every = {**dict.fromkeys(names, own), **others}
     for name, look in every.items():
         row = models[name]
-        bars = row["cv_sigma"] if column == "cv" else None
+        bars = row.get(f"{column}_sigma")
         axes.errorbar(
             row["rank"], row[column], bars, marker=look.marker, color=look.colour, linestyle="none",
             markersize=5, elinewidth=0.9, capsize=2, fillstyle="full" if look is own else "none",
@@ -313,16 +318,14 @@ def _series(
 
 
 def _near(axes: Axes, models: Mapping[str, Columns], names: Sequence[str]) -> None:
-    """Only what is close to the smallest error, and the band of one standard error."""
-    errors = np.array([float(models[name]["cv"][0]) for name in names])
-    if not np.isfinite(errors).any():
-        return
-    best = int(np.nanargmin(errors))
-    least, sigma = float(errors[best]), float(models[names[best]]["cv_sigma"][0])
-    if np.isfinite(sigma):
-        axes.axhspan(least - sigma, least + sigma, color=CURVES[0], alpha=0.12, linewidth=0)
-    half = max(3.0 * sigma if np.isfinite(sigma) else 0.0, SPREAD * least)
-    axes.set_ylim(least - 0.7 * half, least + half)
+    """Only what is close to the best: some times the median error of those within a tenth of it."""
+    gaps = np.array([float(models[name]["cv_gap"][0]) for name in names])
+    sigmas = np.array([float(models[name]["cv_gap_sigma"][0]) for name in names])
+    least = np.nanmin([float(models[name]["cv"][0]) for name in names])
+    near = np.isfinite(gaps + sigmas) & (gaps < SPREAD * least)
+    if near.any():
+        reach = float(np.max(gaps[near] + sigmas[near])) or SPREAD * float(least)
+        axes.set_ylim(-0.25 * reach, 1.3 * reach)
 
 
 def vectors(product: Product) -> Figure:
