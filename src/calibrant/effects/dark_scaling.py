@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects import _scaling_tables as tabled
 from calibrant.effects._scaling_apply import check, restored, scaled, subtracted
 from calibrant.effects._scaling_hot import (
-    BITS,
-    NAMES,
     Cut,
     Sorted,
-    cut_table,
     hot_pixels,
     robust_z,
     sort_pixels,
@@ -31,18 +25,17 @@ from calibrant.effects._scaling_input import (
     NoiseModel,
     Pair,
     block_labels,
-    flags,
     noise_of,
     pair,
     split,
 )
-from calibrant.effects._scaling_judge import Judged, choose, remarks
+from calibrant.effects._scaling_judge import choose, remarks
 from calibrant.effects._scaling_light import Where, calm_window, interpolate, window_mask
 from calibrant.effects._scaling_models import Sample, fit_all, name_of_rank, rank_of
-from calibrant.effects.common import versions
-from calibrant.errors import OptionError, ShapeError
-from calibrant.frame import DQ, Applied, Frame
-from calibrant.product import Kind, Product, Provenance
+from calibrant.effects._scaling_product import Options, Work, product, provenance
+from calibrant.errors import ShapeError
+from calibrant.frame import Applied, Frame
+from calibrant.product import Kind, Product
 
 __all__ = [
     "KIND",
@@ -85,39 +78,6 @@ KIND = Kind(
 DEFAULT_LINES = ("deming", "robust")
 
 
-@dataclass(frozen=True)
-class _Options:
-    sigma_from: Any = None
-    sigma_to: Any = None
-    bias: Any = None
-    ratio: float = 1.0
-    darks: Sequence[Any] = ()
-    folds: int = 10
-    blocks: tuple[int, int] = (8, 8)
-    seed: int = 0
-    factors: tuple[float, ...] | None = None
-    span: tuple[float, float] | None = None
-    bins: int = tabled.BINS
-
-    def __post_init__(self) -> None:
-        if self.folds < 2 or self.bins < 1 or min(self.blocks) < 1:
-            raise OptionError(
-                "there are at least 2 folds, 1 bin and 1 block",
-                got=f"{self.folds}, {self.bins}, {self.blocks}",
-            )
-
-    def told(self) -> dict[str, Any]:
-        """The options as JSON can hold them; arrays only as present."""
-        found = {}
-        for name, value in asdict(self).items():
-            plain = value is None or isinstance(value, (int, float, str))
-            if isinstance(value, tuple):
-                value, plain = list(value), True
-            found[name] = value if plain else "given"
-        found["darks"] = len(self.darks)
-        return found
-
-
 def measure(
     dark_from: Dark,
     dark_to: Dark | None = None,
@@ -154,7 +114,7 @@ def measure(
         ratio : float, 1. var(noise of dark_to) / var(noise of dark_from) where no noise is known.
         darks : sequence of ndarray. Further darks that a persistent hot pixel must be hot in.
         folds : int, 10; blocks : (int, int), (8, 8); seed : int, 0. Of the cross-validation.
-        factors : floats. Of the copies of dark_from drawn; None: least squares, and ratio of means.
+        factors : floats. Of further copies of dark_from drawn, beside least squares and ratio of means.
         span : (float, float), adu. Of the histograms of the darks; None: of the data. bins : int, 100.
 
     Returns
@@ -176,7 +136,7 @@ def measure(
         [model],
         (products or {}, noise),
         (hot, where),
-        _Options(**options),
+        Options(**options),
         strict=True,
     )
 
@@ -223,7 +183,7 @@ def measure_all(
         names,
         (products or {}, noise),
         (hot, where),
-        _Options(**options),
+        Options(**options),
         strict=False,
     )
 
@@ -273,7 +233,7 @@ def _measured(
     names: Sequence[str],
     known: tuple[Mapping[str, Product], NoiseModel | None],
     chosen: tuple[float | str | Cut | None, Where],
-    options: _Options,
+    options: Options,
     *,
     strict: bool,
 ) -> Product:
@@ -291,20 +251,13 @@ def _measured(
     notes = [*both.notes, *notes, *remarks(judged), *_cut_notes(cut, keep)]
     used = inside.copy()
     used[inside] = keep
-    return Product(
-        NAME,
-        instrument=both.instrument,
-        keys=_keys(both),
-        epoch=_epoch(both),
-        planes=_planes(both, judged, used, inside, sorted_pixels),
-        units=_units(both, judged),
-        tables=_tables(both, sample, judged, uncut, (cut, keep, sorted_pixels, used, options)),
-        quantities=tuple(tabled.quantities(judged, both.unit)),
-        provenance=_provenance(both, products, names, cut, chosen[1], options, notes),
-    )
+    where = chosen[1] if chosen[1] is None or isinstance(chosen[1], str) else "given"
+    told = {"models": list(names), "hot": None if cut is None else cut.name, "where": where, **options.told()}
+    work = Work(both, sample, inside, used, keep, sorted_pixels, cut, judged, uncut)
+    return product(work, NAME, options, provenance(both, NAME, products, told, notes))
 
 
-def _sample(both: Pair, inside: NDArray[np.bool_], bias: float | None, options: _Options) -> Sample:
+def _sample(both: Pair, inside: NDArray[np.bool_], bias: float | None, options: Options) -> Sample:
     """The pixels inside the window, in blocks of the image."""
     flat = inside.ravel()
     _, labels = np.unique(block_labels(both.shape, options.blocks)[flat], return_inverse=True)
@@ -321,17 +274,16 @@ def _sample(both: Pair, inside: NDArray[np.bool_], bias: float | None, options: 
     )
 
 
-def _bias(products: Mapping[str, Product], options: _Options) -> float | None:
+def _bias(products: Mapping[str, Product], options: Options) -> float | None:
     """The level without dark current, adu; None where nothing is known."""
     bias = products.get("bias") if options.bias is None else options.bias
     return float(np.nanmedian(bias.data)) if isinstance(bias, Product) else bias
 
 
 def _sort(
-    both: Pair, sample: Sample, inside: NDArray[np.bool_], cut: Cut | None, options: _Options
+    both: Pair, sample: Sample, inside: NDArray[np.bool_], cut: Cut | None, options: Options
 ) -> tuple[Sorted, NDArray[np.bool_]]:
     """Populations of the pixels, and which of them are fitted."""
-    z = robust_z(sample.x, sample.y, sample.errors, sample.labels)
     dn = cut is not None and cut.rule != "sigma" and not math.isnan(cut.threshold)
     found = sort_pixels(sample.x, sample.y, sample.errors, cut.threshold if cut is not None and dn else None)
     if cut is None:
@@ -340,6 +292,7 @@ def _sort(
         if np.shape(dark) != both.shape:
             raise ShapeError("a further dark does not fit", expected=both.shape, got=np.shape(dark))
     others = [np.asarray(dark, np.float64)[inside] for dark in options.darks]
+    z = robust_z(sample.x, sample.y, sample.errors, sample.labels) if cut.rule == "sigma" else found.z
     return found, ~hot_pixels(cut, sample.x, sample.y, z, others)
 
 
@@ -355,126 +308,3 @@ def _cut_notes(cut: Cut | None, keep: NDArray[np.bool_]) -> list[str]:
             "at both darks"
         )
     return notes
-
-
-# --- the product ------------------------------------------------------------------------------------------
-
-
-def _planes(
-    both: Pair,
-    judged: Sequence[Judged],
-    used: NDArray[np.bool_],
-    inside: NDArray[np.bool_],
-    found: Sorted,
-) -> dict[str, NDArray[Any]]:
-    dq = flags(both)
-    for index, name in enumerate(NAMES):
-        bit = BITS.get(name, DQ(0))
-        dq[inside] |= np.where(found.population == index, np.uint32(bit), np.uint32(0))
-    planes: dict[str, NDArray[Any]] = {"dark_from": both.raw[0], "dark_to": both.raw[1]}
-    planes |= {f"residual_{one.fitted.name}": both.y - one.fitted(both.x) for one in judged}
-    if both.noise is not None:
-        planes["variance_from"] = np.broadcast_to(both.noise.x, both.x.size).reshape(both.shape).copy()
-    return planes | {"used": used.astype(np.uint8), "dq": dq}
-
-
-def _tables(
-    both: Pair, sample: Sample, judged: Sequence[Judged], uncut: Sequence[Judged], more: tuple[Any, ...]
-) -> dict[str, tabled.Table]:
-    cut, keep, found, used, options = more
-    tables = {
-        "models": tabled.models_table(judged),
-        "coefficients": tabled.coefficients_table(judged),
-        "covariance": tabled.covariance_table(judged),
-        "scale": tabled.scale_table(judged),
-        "populations": found.table,
-        "curves": tabled.curves_table(judged, sample.x[keep]),
-        "density": tabled.density_table(sample.x, sample.y),
-        "cuts": cut_table(_cuts(sample, judged, uncut, cut, keep)),
-    }
-    if cut is not None:
-        tables["uncut"] = tabled.models_table(uncut)
-    factors = _factors(sample, options)
-    copies = {"dark_from": both.x, "dark_to": both.y} | {f"dark_from x {a:.4g}": a * both.x for a in factors}
-    span = options.span or (min(0.0, float(np.min(sample.x))), float(max(sample.x.max(), sample.y.max())))
-    everywhere = {name: plane[both.good] for name, plane in copies.items()}
-    tables["histograms"] = tabled.histogram_rows(everywhere, span, options.bins)
-    scaled = {one.fitted.name: one.fitted(both.x) for one in judged}
-    tables["profiles"] = tabled.profiles_table(
-        {name: np.where(both.good, plane, np.nan) for name, plane in (copies | scaled).items()}
-    )
-    x, y = sample.x[keep], sample.y[keep]
-    residuals = {one.fitted.name: y - one.fitted(x) for one in judged}
-    fractional = {name: r[y != 0] / y[y != 0] for name, r in residuals.items()}
-    tables["residual_histograms"] = tabled.histogram_rows(residuals, None, options.bins)
-    tables["fractional_histograms"] = tabled.histogram_rows(fractional, None, options.bins)
-    rows, cols = np.nonzero(used.any(axis=1))[0], np.nonzero(used.any(axis=0))[0]
-    tables["window"] = {
-        "axis": np.array(["rows", "columns"]),
-        "start": np.array([rows[0], cols[0]]),
-        "stop": np.array([rows[-1] + 1, cols[-1] + 1]),
-    }
-    return tables
-
-
-def _cuts(
-    sample: Sample,
-    judged: Sequence[Judged],
-    uncut: Sequence[Judged],
-    cut: Cut | None,
-    keep: NDArray[np.bool_],
-) -> list[tuple[str, str, NDArray[np.float64], int]]:
-    """Residuals of every model before and after the cut."""
-    x, y = sample.x, sample.y
-    rows = [("none", one.fitted.name, y - one.fitted(x), 0) for one in uncut]
-    if cut is not None:
-        lost = int((~keep).sum())
-        rows += [(cut.name, one.fitted.name, (y - one.fitted(x))[keep], lost) for one in judged]
-    return rows
-
-
-def _factors(sample: Sample, options: _Options) -> tuple[float, ...]:
-    """Factors of the copies: least squares without offset, and the ratio of means."""
-    if options.factors is not None:
-        return options.factors
-    total = float(sample.x.sum())
-    least = float(sample.x @ sample.y) / float(sample.x @ sample.x)
-    return (least, float(sample.y.sum()) / total) if total > 0 else (least,)
-
-
-def _units(both: Pair, judged: Sequence[Judged]) -> dict[str, str]:
-    planes = ("dark_from", "dark_to", *(f"residual_{one.fitted.name}" for one in judged))
-    squared = {"variance_from": f"{both.unit}2"} if both.noise is not None else {}
-    return dict.fromkeys(planes, both.unit) | squared | tabled.units(both.unit)
-
-
-def _keys(both: Pair) -> dict[str, Any]:
-    one = both.exposures[0]
-    return {"detector": one.detector, "binning": one.binning, "includes_bias": both.includes_bias}
-
-
-def _epoch(both: Pair) -> int | None:
-    mids = [exposure.mid for exposure in both.exposures]
-    return None if mids[0] is None or mids[1] is None else (mids[0] + mids[1]) // 2
-
-
-def _provenance(
-    both: Pair,
-    products: Mapping[str, Product],
-    names: Sequence[str],
-    cut: Cut | None,
-    where: Where,
-    options: _Options,
-    notes: Sequence[str],
-) -> Provenance:
-    told = {"models": list(names), "hot": None if cut is None else cut.name}
-    told["where"] = where if where is None or isinstance(where, str) else "given"
-    return Provenance(
-        effect=NAME,
-        inputs=both.inputs,
-        parents=tuple(dict.fromkeys([*both.parents, *(p.identity for p in products.values())])),
-        options={**told, **options.told()},
-        versions=versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        notes=tuple(notes),
-    )
