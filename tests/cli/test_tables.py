@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calibrant.cli.tables import lines, text
+from calibrant.cli.tables import blocks, lines, rounded, text
 
 ROWS = [
     {"master": "bias", "frames": 10, "measured": "read noise 5.15 adu, drift 0.15 adu", "state": "made"},
@@ -79,3 +79,20 @@ def test_a_terminal_of_some_width(calibrant, raw, columns, monkeypatch):
     found = screen.getvalue().splitlines()
     assert len(found) == 19
     assert max(map(len, found)) <= columns
+
+
+def test_columns_that_do_not_fit_go_on_below_with_the_names_of_the_rows():
+    columns = ["amplifier", "gain", "noise", "a00"]
+    rows = [
+        {"amplifier": "C10", "gain": "1.4090 +- 0.0066", "noise": "7.36 +- 0.14", "a00": "(-3.2 +- 0.2)e-6"}
+    ]
+    assert blocks(columns, rows, None) == blocks(columns, rows, 80) == [columns]
+    assert blocks(columns, rows, 42) == [["amplifier", "gain", "noise"], ["amplifier", "a00"]]
+    assert blocks(columns, rows, 5) == [["amplifier", name] for name in columns[1:]]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(71.1953, 71.2), (52736.8, 52737.0), (0.04796059, 0.04796), (27.0, 27.0), ("x", "x")]
+)
+def test_numbers_without_an_uncertainty_have_few_digits(value, told):
+    assert rounded(value) == told

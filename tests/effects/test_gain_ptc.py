@@ -143,11 +143,14 @@ def test_the_product_holds_what_a_plot_draws():
 
 
 def test_straight_lines_tell_their_bias():
-    table = measure(pairs()).tables["straight"]
+    product = measure(pairs())
+    assert told(product, "straight lines through the same levels give other gains")
+    table = product.tables["straight"]
     bias = dict(zip(table["line"][:3], table["bias_percent"][:3], strict=True))
     assert bias["unweighted"] > 15 and 3 < bias["weighted"] < 15 and abs(bias["quadratic"]) < 3
     plain = measure(pairs(a00=0.0)).tables["straight"]
     assert np.abs(plain["bias_percent"]).max() < 4
+    assert not told(measure(pairs(), model="linear"), "straight lines")
 
 
 def test_covariances_of_neighbours_give_the_matrix():

@@ -23,7 +23,8 @@ from calibrant.simulate.observe import ccd_night
 
 SHAPE = (128, 160)
 HALF = 5
-KINDS = ("bias", "dark", "flat", "defects")
+MASTERS = ("bias", "dark", "flat", "defects")
+KINDS = (*MASTERS, "gain", "linearity", "crosstalk", "charge_transfer", "brighter_fatter")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def with_plane(product, **planes):
 
 
 @pytest.mark.parametrize("half", [0, 1, None], ids=["own", "others", "both"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MASTERS)
 def test_a_good_master_passes(judged, night, kind, half):
     verdict = judged(night[kind], half)
     assert verdict.passed, failed(verdict)
@@ -282,7 +283,7 @@ def test_a_leak_in_all_flats_is_seen_against_the_last_certified_only(judged, nig
 # --- against the last one certified ---
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MASTERS)
 def test_another_master_of_the_same_night_differs_by_its_errors(judged, night, later, kind):
     verdict = judged(night[kind], reference=later[kind])
     assert verdict.passed, failed(verdict)
@@ -476,9 +477,44 @@ def test_a_quantity_that_the_product_lacks_fails_with_the_nearest(frames, night)
     assert not verdict.passed and "did you mean 'read_noise'" in verdict.items[0].note
 
 
+def gain_of(value, noise=5.0, **more):
+    found = {"gain": (value, "electron/adu"), "read_noise": (noise, "electron"), **more}
+    return Product("gain", quantities=tuple(Quantity(n, v, 0.01, u) for n, (v, u) in found.items()))
+
+
+@pytest.mark.parametrize(
+    ("value", "more", "out"),
+    [
+        (1.0, {}, set()),
+        (1.1, {}, {"nominal_gain"}),
+        (math.nan, {}, {"nominal_gain"}),
+        (1.0, {"noise_ratio": (1.3, ""), "a00": (-3e-6, "1/electron")}, {"noise_ratio"}),
+        (1.0, {"a00": (-3e-3, "1/electron"), "chi2": (50.0, "")}, {"a00", "chi2"}),
+    ],
+    ids=["good", "off", "dead", "noise", "wild"],
+)
+def test_a_gain_is_judged_by_its_numbers_and_the_nominal_ones(frames, recipe, value, more, out):
+    flat = frames.where(kind="flat")[0]
+    nominal = frames.instrument.nominal(flat)
+    product = gain_of(value * nominal.gain, nominal.read_noise, **more)
+    verdict = verify(product, recipe=recipe, instrument=frames.instrument, exposures=frames)
+    assert failed(verdict) == out
+    if not more:
+        assert any("passed over" in note and "chi2" in note for note in verdict.notes)
+    alone = verify(product, recipe=recipe, instrument=frames.instrument)
+    assert "nominal_gain" not in {item.name for item in alone.items}
+
+
+@pytest.mark.parametrize(("rms", "passes"), [(0.1, True), (2.0, False)])
+def test_a_linearity_is_judged_by_what_is_left(frames, recipe, rms, passes):
+    rows = (Quantity("nonlinearity", 1.5, None, "%", "A"), Quantity("residual_rms", rms, None, "%", "A"))
+    product = Product("linearity", quantities=rows)
+    assert verify(product, recipe=recipe, instrument=frames.instrument).passed == passes
+
+
 def test_a_kind_without_limits_says_which_table_to_add(frames, recipe):
-    with pytest.raises(ConfigError, match=r"add the table \[verify.gain\]"):
-        verify(Product("gain"), recipe=recipe, instrument=frames.instrument)
+    with pytest.raises(ConfigError, match=r"add the table \[verify.overscan\]"):
+        verify(Product("overscan"), recipe=recipe, instrument=frames.instrument)
 
 
 @pytest.mark.parametrize(
@@ -536,7 +572,7 @@ def test_the_tables_of_the_page_are_fresh():
     page = (Path(__file__).resolve().parents[2] / "docs" / "verify.md").read_text()
     bounds = recipes.load("ccd")
     for kind in KINDS:
-        section = page.split(f"## {kind.capitalize()}\n")[1].split("\n## ")[0]
+        section = page.split(f"## {kind.capitalize().replace('_', ' ')}\n")[1].split("\n## ")[0]
         told = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
         limits = {name: f"{low:g} ... {high:g}" for name, (low, high) in bounds.limits_of(kind).items()}
         known = {name: words.rstrip(".") for name, words in {**VALUES[kind], **DIFFERENCE}.items()}

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 
 from calibrant.errors import OptionError, WorkError
-from calibrant.stack.run import Pool, Serial, Threads, default_runner, parse_budget
+from calibrant.stack.run import Pool, Serial, Threads, default_runner, parse_budget, within
 
 
 @pytest.mark.parametrize(
@@ -127,3 +127,13 @@ def test_an_interrupt_leaves_no_task_behind():
     with pytest.raises(KeyboardInterrupt):
         list(Threads(2).map(Interrupted(), range(100)))
     assert threading.active_count() == before
+
+
+def test_work_on_one_frame_stays_in_this_process():
+    threads = Threads(2)
+    assert within(threads) is threads
+    assert isinstance(within("serial"), Serial) and isinstance(within(3), Threads)
+    with ThreadPoolExecutor(1) as executor:
+        assert isinstance(within(Pool(executor)), Pool)
+    with ProcessPoolExecutor(1) as executor:
+        assert within(Pool(executor)) is None

@@ -72,17 +72,34 @@ class Terminal:
 
     def folded(self, text: str) -> str:
         """Words in lines that fit the terminal; a pipe gets one line."""
-        return textwrap.fill(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text
+        return text if self.width is None else textwrap.fill(text, self.width, break_on_hyphens=False)
 
-    def table(self, rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: str = "") -> None:
-        """Print rows under column heads, numbers to the right; a pipe gets whole lines."""
-        from calibrant.cli.tables import lines
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal; None for a pipe."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    def table(
+        self,
+        rows: Sequence[Mapping[str, object]],
+        columns: Sequence[str],
+        title: str = "",
+        *,
+        parted: bool = False,
+    ) -> None:
+        """Print rows under column heads, numbers to the right; a pipe gets whole lines.
+
+        A table that is `parted` goes on below where it is too wide, with its first column again.
+        """
+        from calibrant.cli.tables import blocks, lines
+
         if title:
             typer.echo(f"\n{title}")
-        for line in lines(rows, columns, width):
-            typer.echo(line)
+        for number, part in enumerate(blocks(columns, rows, self.width) if parted else [columns]):
+            if number:
+                typer.echo("")
+            for line in lines(rows, part, self.width):
+                typer.echo(line)
 
 
 def as_json(value: object) -> str:

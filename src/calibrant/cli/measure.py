@@ -12,7 +12,7 @@ import typer
 
 from calibrant.cli.common import Progress, Terminal
 from calibrant.cli.pictures import is_newer
-from calibrant.cli.tables import with_sigma
+from calibrant.cli.tables import rounded, with_sigma
 from calibrant.errors import OptionError
 
 if TYPE_CHECKING:
@@ -199,11 +199,11 @@ def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[s
         for sentence in _sentences(entry):
             typer.echo(f"\n{terminal.folded(sentence)}")
         for note in entry["notes"]:
-            typer.echo(f"note: {note}")
+            typer.echo(terminal.folded(f"note: {note}"))
     for note in measured.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(terminal.folded(f"note: {note}"))
     for problem in measured.problems:
-        typer.echo(f"left out: {problem['file']}: {problem['problem']}")
+        typer.echo(terminal.folded(f"left out: {problem['file']}: {problem['problem']}"))
     if measured.registered:
         from calibrant.pipeline.register import sentence as registered
 
@@ -221,15 +221,20 @@ def _print_quantities(terminal: Terminal, title: str, entry: Mapping[str, Any]) 
     for quantity in entry["quantities"]:
         if quantity.get("place"):
             row = rows.setdefault(quantity["place"], {"amplifier": quantity["place"]})
-            row[columns[quantity["name"]]] = with_sigma(quantity["value"], quantity.get("sigma"))
+            row[columns[quantity["name"]]] = _told(quantity)
     if rows:
-        terminal.table(list(rows.values()), ["amplifier", *columns.values()], title=title)
+        terminal.table(list(rows.values()), ["amplifier", *columns.values()], title=title, parted=True)
     else:
         typer.echo(f"\n{title}")
     whole = [q for q in entry["quantities"] if not q.get("place")]
     if whole:
-        told = [{"quantity": heading(q), "value": with_sigma(q["value"], q.get("sigma"))} for q in whole]
+        told = [{"quantity": heading(q), "value": _told(q)} for q in whole]
         terminal.table(told, ["quantity", "value"])
+
+
+def _told(quantity: Mapping[str, Any]) -> object:
+    """Its value with its uncertainty, or to a few digits."""
+    return rounded(with_sigma(quantity["value"], quantity.get("sigma")))
 
 
 def heading(quantity: Mapping[str, Any]) -> str:

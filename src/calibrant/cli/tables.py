@@ -34,6 +34,38 @@ def lines(
         yield from _row(line, widths, right)
 
 
+def blocks(
+    columns: Sequence[str], rows: Sequence[Mapping[str, object]], width: int | None
+) -> list[list[str]]:
+    """Columns in groups that each fit `width` beside the first column, which begins each of them.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The first one names the rows.
+    rows : sequence of mapping
+        Column -> value.
+    width : int or None
+        Of the terminal; None puts all in one group.
+    """
+    sizes = {name: max([len(name), *(len(text(row.get(name))) for row in rows)]) for name in columns}
+    first, *others = columns
+    found = [[first]]
+    for name in others:
+        taken = sum(sizes[one] + len(GAP) for one in found[-1]) + sizes[name]
+        if width is not None and taken > width and len(found[-1]) > 1:
+            found.append([first])
+        found[-1].append(name)
+    return found
+
+
+def rounded(value: object) -> object:
+    """A number without uncertainty to four digits, from 1000 on to whole ones; anything else as it is."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    return float(round(value)) if abs(value) >= 1000 else float(f"{value:.4g}")
+
+
 def _fitted(longest: list[int], right: list[bool], room: int | None) -> list[int]:
     """The widest column of words gives way until all fit, or no further."""
     widths = list(longest)

@@ -27,7 +27,7 @@ UNITS: Mapping[str, str] = {
 }  # fmt: skip
 BESIDE = 0.05  # of the ratio of two read noises
 USUAL_A00 = -3e-6  # 1/electron: brighter-fatter of a thick CCD
-TOLD = 0.01  # share of a gain from pairs that it may be too high by without a word
+TOLD = 0.01  # of a gain: what pairs, or straight lines, may be off by without a word
 Table = dict[str, NDArray[Any]]
 
 
@@ -126,6 +126,21 @@ def remarks(results: Sequence[Result]) -> list[str]:
             "fainter pairs, or three levels, tell it"
         )
     return notes
+
+
+def straight_note(table: Table, model: str) -> list[str]:
+    """By how much straight lines through the same levels are off, in the middle of the amplifiers."""
+    off = {}
+    for line in ("unweighted", "weighted"):
+        biases = table["bias_percent"][table["line"] == line]
+        known = biases[np.isfinite(biases)]
+        off[line] = float(np.median(known)) if known.size else 0.0
+    if model == "linear" or max(abs(value) for value in off.values()) < 100 * TOLD:
+        return []
+    return [
+        f"straight lines through the same levels give other gains: by {off['unweighted']:+.1f} % unweighted, "
+        f"{off['weighted']:+.1f} % weighted (table straight)"
+    ]
 
 
 def tables(results: Sequence[Result], columns: Table, lags: int) -> dict[str, Table]:

@@ -22,7 +22,7 @@ from calibrant.effects._gain_lines import straight_lines as straight_lines
 from calibrant.effects._gain_lines import variance_against_mean as variance_against_mean
 from calibrant.effects._gain_lines import variance_over_mean as variance_over_mean
 from calibrant.effects._gain_lines import what_gain_changes as what_gain_changes
-from calibrant.effects._gain_tables import UNITS, remarks, tables
+from calibrant.effects._gain_tables import UNITS, remarks, straight_note, tables
 from calibrant.effects._input import check_products
 from calibrant.effects._lit import lit_flats
 from calibrant.effects._pairs import extract, pair_up
@@ -148,6 +148,7 @@ def measure(
         made["amplifiers"] = places_table([r.readout for r in regions(series)], series[0].shape)
     quantities = tuple(quantity for one in results for quantity in one.quantities())
     record.notes += [*told(parts), *remarks(results)]
+    record.notes += straight_note(made["straight"], model) if "straight" in made else []
     return Product(
         NAME,
         instrument=series.instrument.name,

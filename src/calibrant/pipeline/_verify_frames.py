@@ -112,6 +112,21 @@ class Frames:
                 self.names.append(name)
                 yield seen
 
+    def nominal(self, kind: str) -> dict[str, tuple[float | None, float | None]]:
+        """Amplifier -> nominal gain [e-/adu] and read noise [e-], by the header of a frame that fits."""
+        frames = self.exposures.where(kind=kind).where(self._fits) if self.exposures is not None else ()
+        if not frames:
+            return {}
+        whole = self.instrument.nominal(frames[0])
+        readouts = self.instrument.readouts(frames[0])
+        return {
+            ("" if len(readouts) == 1 else one.name): (
+                whole.gain if one.gain is None else one.gain,
+                whole.read_noise if one.read_noise is None else one.read_noise,
+            )
+            for one in readouts
+        }
+
     def leave_out(self, name: str, why: str) -> None:
         """Remember that a frame said nothing, and why."""
         self.lack = self.lack or why

@@ -1,4 +1,4 @@
-"""What is measured on the processed frames of each kind of product, one frame at a time."""
+"""What is measured of each kind of product: on processed frames, one at a time, or by its own numbers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from calibrant.effects.defects import surroundings
 from calibrant.frame import DQ
 from calibrant.pipeline._verify_frames import Area, Frames, Section, Seen
+from calibrant.pipeline.limits import VALUES
 from calibrant.product import Product
 from calibrant.stats import clipped_stats, mad_std
 
@@ -335,6 +336,32 @@ def _is_dead(seen: Seen) -> NDArray[np.bool_]:
     return dead
 
 
+# --- what is measured, not combined: the numbers that the product states ---
+
+
+def _stated(frames: Frames) -> Values:
+    values, wanted = Values(), VALUES[frames.product.kind]
+    for quantity in frames.product:
+        if quantity.name in wanted:
+            note = "" if quantity.sigma is None else f"+- {quantity.sigma:.2g}"
+            values.put(quantity.name, quantity.value, quantity.unit, quantity.place, note)
+    values.absent |= {name: "the product does not state it" for name in wanted if name not in values.found}
+    return values
+
+
+def _gain(frames: Frames) -> Values:
+    """Its numbers, and what they are of the nominal ones."""
+    values, nominal = _stated(frames), frames.nominal("flat")
+    for name, of, stated in (("nominal_gain", "gain", 0), ("nominal_noise", "read_noise", 1)):
+        for quantity in frames.product:
+            known = nominal.get(quantity.place, nominal.get("", (None, None)))[stated]
+            if quantity.name == of and known:
+                values.put(name, quantity.value / known, "", quantity.place, f"nominal {known:.4g}")
+        if name not in values.found:
+            values.absent[name] = "neither the instrument nor a header states it"
+    return values
+
+
 # --- helpers ---
 
 
@@ -355,4 +382,9 @@ _MEASURE: Mapping[str, Callable[[Frames], Values]] = {
     "dark": _dark,
     "flat": _flat,
     "defects": _defects,
+    "gain": _gain,
+    "linearity": _stated,
+    "crosstalk": _stated,
+    "charge_transfer": _stated,
+    "brighter_fatter": _stated,
 }

@@ -53,6 +53,27 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "missed_dead": "Fraction of pixels, unflagged, below half of their surroundings in most flats.",
         "confirmed": "Fraction of the pixels flagged hot or dead that stand out in most frames.",
     },
+    "gain": {
+        "nominal_gain": "Gain over the nominal one.",
+        "nominal_noise": "Read noise over the nominal one.",
+        "noise_ratio": "Read noise of the curve over that of bias or overscan.",
+        "a00": "Relative change of a pixel's area for each of its electrons, 1/electron.",
+        "chi2": "Reduced chi-squared of the curve.",
+    },
+    "linearity": {
+        "nonlinearity": "Largest correction of an amplifier, per cent of the signal.",
+        "residual_rms": "Scatter of the corrected levels about the ideal line, per cent.",
+    },
+    "crosstalk": {"crosstalk": "Largest coefficient of an amplifier."},
+    "charge_transfer": {
+        "cti_serial": "Inefficiency of a transfer along the rows.",
+        "cti_parallel": "Inefficiency of a transfer along the columns.",
+    },
+    "brighter_fatter": {
+        "a00": "Relative change of a pixel's area for each of its electrons, 1/electron.",
+        "centre": "Middle of the kernel, 1/electron.",
+        "chi2": "Reduced chi-squared of the average over amplifiers.",
+    },
 }
 DIFFERENCE: Mapping[str, str] = {
     "difference": "Median difference to the last certified product, in sigmas of a pixel of both.",
@@ -67,6 +88,7 @@ FRAMES: Mapping[str, tuple[str, ...]] = {
     "dark": ("dark",),
     "flat": ("flat",),
     "defects": ("dark", "flat"),
+    "gain": ("flat",),  # their headers: what is nominal
 }
 PRODUCTS: Mapping[str, tuple[str, ...]] = {
     "dark": ("bias",),

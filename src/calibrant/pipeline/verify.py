@@ -34,8 +34,8 @@ def verify(
     Parameters
     ----------
     product : Product
-        Kind ``bias``, ``dark``, ``flat`` or ``defects``; of any other kind only its quantities, and its
-        difference to the reference, are judged.
+        Kind ``bias``, ``dark``, ``flat`` or ``defects``; of any other kind only the numbers that it states,
+        and its difference to the reference, are judged.
     recipe : Recipe
         Its table ``[verify.<kind>]`` says what is measured.
     instrument : Instrument
