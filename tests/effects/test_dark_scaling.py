@@ -575,6 +575,8 @@ OTHER = 1.2 * GOOD + np.random.default_rng(25).normal(0, 10, GOOD.shape)
         (Frame(GOOD, unit="electron"), Frame(OTHER), UnitError, "unit"),
         (GOOD.astype(complex), OTHER, ShapeError, "numbers"),
         (GOOD, None, SelectionError, "two darks"),
+        (Frame(GOOD, exposure=Exposure("dark", applied=frozenset({"dark"}))), OTHER, HistoryError,
+         "subtracted"),
     ],
 )  # fmt: skip
 def test_darks_that_do_not_fit(one, other, error, said):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calibrant.effects._scaling_fit import Vector
 from calibrant.effects._scaling_lines import Law, Noise
-from calibrant.errors import OptionError, SelectionError, ShapeError, UnitError
+from calibrant.errors import HistoryError, OptionError, SelectionError, ShapeError, UnitError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, NO_DATA, Exposure, Frame
 from calibrant.product import Input, Product
@@ -137,10 +137,13 @@ def pair(
 
     Raises
     ------
-    ShapeError, SelectionError, UnitError, OptionError
+    ShapeError, SelectionError, UnitError, HistoryError, OptionError
         If they do not fit each other, hold nothing, or sigmas make no sense.
     """
     frames = [_frame(dark, word) for dark, word in ((dark_from, "first"), (dark_to, "second"))]
+    for frame in frames:
+        if frame.did("dark"):
+            raise HistoryError("the dark was subtracted from this frame", where=frame.name, do="take it raw")
     _check_alike(frames[0], frames[1], other_time)
     raw = [_image(frame) for frame in frames]
     planes = [np.ascontiguousarray(plane, np.float64) for plane in raw]
