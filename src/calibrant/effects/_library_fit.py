@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrant.effects._levels import bands, read_sample, spread
 from calibrant.effects._library_law import Law
 from calibrant.errors import SelectionError
 from calibrant.frame import DQ
 from calibrant.stack.plan import Plan, plan_bands
 from calibrant.stack.run import default_runner, parse_budget
-from calibrant.stack.source import Source, decode
+from calibrant.stack.source import Encoding, Source, decode
 
 Array = NDArray[np.float64]
 Plane = NDArray[Any]
 BAD = np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)
+SAMPLE = 1 << 17  # pixels: sets the level of a dark to noise / 300
 LARGEST = 3e38  # float32
 PLANES = (
     "data", "energy", "variance", "energy_variance", "covariance", "bias_response", "energy_response",
@@ -161,6 +163,10 @@ class Bands:
         cols = self.sources[0].shape[1]
         values = np.empty((len(self.sources), (rows.stop - rows.start) * cols), self.dtype)
         for source, out in zip(self.sources, values, strict=True):
+            plain = Encoding(values.dtype.str)
+            if source.encoding == plain and not source.has_dq:
+                source.read_into(rows, out.reshape(-1, cols))
+                continue
             raw = np.empty((rows.stop - rows.start, cols), np.dtype(source.encoding.dtype))
             dq = np.zeros(raw.shape, np.uint32) if source.has_dq else None
             source.read_into(rows, raw, dq)
@@ -222,6 +228,32 @@ def _type_of(sources: Sequence[Source]) -> str:
         if source.has_dq or decode(empty, source.encoding).dtype != np.uint16:
             return "=f4"
     return "=u2"
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """The task of the runner: the median of a sample of one dark, less that of the bias."""
+
+    rows: tuple[slice, ...]
+    less: NDArray[np.float32] | None
+    uses_blas = False
+
+    def __call__(self, source: Source) -> float:
+        values = read_sample(source, self.rows)
+        return spread(values if self.less is None else values - self.less).median
+
+
+def levels_of(sources: Sequence[Source], bias: NDArray[np.float32] | None, runner: Any) -> Array:
+    """Median of each dark, less its bias, adu: of the same pixels in all, so that their pattern cancels."""
+    rows = tuple(bands(sources[0].shape, SAMPLE))
+    less = None if bias is None else np.concatenate([bias[band] for band in rows])
+    return np.array(list(default_runner(runner).map(_Level(rows, less), sources)))
+
+
+def thin(plane: Plane) -> Plane:
+    """A quarter of a million pixels of a plane or more, evenly spread: enough for medians."""
+    step = max(1, math.isqrt(plane.size >> 18))
+    return plane[::step, ::step]
 
 
 def finite_median(values: Plane) -> float:

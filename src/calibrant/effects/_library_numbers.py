@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.effects._dark_facts import hot_limit
-from calibrant.effects._library_fit import finite_median
+from calibrant.effects._library_fit import finite_median, thin
 from calibrant.effects._library_law import Law, doubling
 from calibrant.frame import DQ, NO_DATA
 from calibrant.product import Quantity
@@ -34,8 +34,8 @@ def flags(
 
     rate, count = planes["data"], planes["count"]
     dq = np.zeros(rate.shape, np.uint32)
-    dq[rate > np.float32(hot_limit(rate))] |= np.uint32(DQ.HOT)
-    typical = max(1.0, finite_median(planes["chi2"]))
+    dq[rate > np.float32(hot_limit(thin(rate)))] |= np.uint32(DQ.HOT)
+    typical = max(1.0, finite_median(thin(planes["chi2"])))
     if frames > freedom:
         left = frames - freedom
         limit = typical * float(distribution.isf(CHANCE, left)) / left
@@ -43,20 +43,23 @@ def flags(
     dq[count + max(HITS, frames // 10) < frames] |= np.uint32(DQ.TELEGRAPH)
     dq[count * 2 < frames] |= np.uint32(DQ.UNRELIABLE_DARK)
     dq[~np.isfinite(rate)] |= np.uint32(NO_DATA)
-    return dq, 0.0 if one else _energies(planes, planes["kind"] == 0, dq)[1]
+    return dq, 0.0 if one else _energies(planes, thin(planes["kind"]) == 0, dq)[1]
 
 
 def _energies(
     planes: Mapping[str, NDArray[Any]], own: NDArray[np.bool_], dq: NDArray[np.uint32]
 ) -> tuple[float, float, float | None]:
-    """Median energy of normal pixels, width beyond their errors, and sigma of the median; NaN if none."""
-    normal = own & (dq == 0)
-    found = planes["energy"][normal].astype(np.float64)
+    """Median energy of normal pixels, width beyond their errors, sigma of the median; NaN if there are none.
+
+    `own`, of thinned planes: pixels that show an energy of their own.
+    """
+    normal = own & (thin(dq) == 0)
+    found = thin(planes["energy"])[normal].astype(np.float64)
     if found.size < 3:
         return math.nan, 0.0, None
     middle = float(np.median(found))
     seen = MAD_TO_STD * float(np.median(np.abs(found - middle)))
-    noise = float(np.median(planes["energy_variance"][normal]))
+    noise = float(np.median(thin(planes["energy_variance"])[normal]))
     width = math.sqrt(max(seen**2 - noise, 0.0))
     return middle, width, MEDIAN_ERROR * seen / math.sqrt(found.size)
 
@@ -84,7 +87,7 @@ def quantities(
     width : float
         Kelvin that count as one temperature.
     """
-    rate, dq = planes["data"], planes["dq"]
+    rate, dq = thin(planes["data"]), planes["dq"]
     good = np.isfinite(rate)
     spread = rate[good] - np.float32(finite_median(rate))
     sigma = MEDIAN_ERROR * MAD_TO_STD * finite_median(np.abs(spread)) / math.sqrt(max(int(good.sum()), 1))
@@ -102,14 +105,14 @@ def quantities(
         Quantity("hot_fraction", _share(dq, DQ.HOT)),
         Quantity("unstable_fraction", _share(dq, DQ.TELEGRAPH)),
     ]
-    chi2 = finite_median(planes["chi2"])
+    chi2 = finite_median(thin(planes["chi2"]))
     return found + ([Quantity("chi2", chi2)] if math.isfinite(chi2) else [])
 
 
 def _law(
     planes: Mapping[str, NDArray[Any]], law: Law, dq: NDArray[np.uint32], reference: float
 ) -> list[Quantity]:
-    own = planes["covariance"] != 0  # pixels of the median law have none
+    own = thin(planes["covariance"]) != 0  # pixels of the median law have none
     energy, width, sigma = _energies(planes, own, dq)
     found = [Quantity("level_energy", law.energy, law.sigma, "eV")] if not law.assumed else []
     if math.isnan(energy):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calibrant.effects import common
 from calibrant.effects._input import check_kinds, check_products
 from calibrant.effects._levels import Survey, survey
-from calibrant.effects._library_fit import Design, design_of, fit_pixels
+from calibrant.effects._library_fit import Design, design_of, fit_pixels, levels_of
 from calibrant.effects._library_law import Law, inverse_kt, law_of, temperature_groups
 from calibrant.effects._library_numbers import flags, quantities
 from calibrant.effects._library_predict import Prediction, step_of
@@ -137,8 +137,10 @@ def measure(
     facts = common.facts(series, given, gain=gain, read_noise=read_noise)
     sources = series.sources()
     less = None if bias is None else bias.data
-    levels = survey(sources, less=less, progress=progress)
-    read_noise = _read_noise(facts.read_noise, levels, record.notes)
+    levels = levels_of(sources, less, runner)
+    read_noise = facts.read_noise
+    if read_noise is None:
+        read_noise = _read_noise(survey(sources, progress=progress), record.notes)
     if facts.gain is None:
         record.notes.append("the gain is unknown: 1 e-/adu was assumed for the noise of the dark electrons")
     groups = temperature_groups(list(temperatures), width)
@@ -146,7 +148,7 @@ def measure(
     centres = np.array([temperatures[members].mean() for members in groups])
     at = _reference(reference, centres)
     x = inverse_kt(centres, at) if len(groups) > 1 else np.zeros(1)
-    law = law_of(levels.median, times, groups, x, known=bias is not None)
+    law = law_of(levels, times, groups, x, known=bias is not None)
     record.notes += _told(law, groups, centres, bias is not None)
     shifts = law.shifts if level == "common" else np.zeros(len(series))
     order = np.concatenate([np.array(members) for members in groups])
@@ -161,7 +163,7 @@ def measure(
         known=bias is not None,
         limit=limit,
         saturation=facts.saturation,
-        pivot=float(np.median(levels.median)),
+        pivot=float(np.median(levels)),
     )
     planes, plan = fit_pixels(
         [sources[index] for index in order],
@@ -201,9 +203,8 @@ def _temperatures(series: Exposures, notes: list[str]) -> NDArray[np.float64]:
     return found
 
 
-def _read_noise(known: float | None, levels: Survey, notes: list[str]) -> float:
-    if known is not None:
-        return known
+def _read_noise(levels: Survey, notes: list[str]) -> float:
+    """Of the quietest pair of successive darks."""
     seen = levels.pair_noise[np.isfinite(levels.pair_noise)]
     if not seen.size:
         raise OptionError(
@@ -295,7 +296,7 @@ def _tables(
     series: Exposures,
     times: NDArray[np.float64],
     temperatures: NDArray[np.float64],
-    levels: Survey,
+    levels: NDArray[np.float64],
     law: Law,
     shifts: NDArray[np.float64],
     groups: list[list[int]],
@@ -307,7 +308,7 @@ def _tables(
         "start": np.array([-1 if e.start is None else e.start for e in series], np.int64),
         "time": times,
         "temperature": temperatures,
-        "median": levels.median,
+        "median": levels,
         "shift": shifts,
     }
     by_temperature = {

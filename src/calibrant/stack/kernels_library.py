@@ -18,6 +18,7 @@ Decorator = Callable[[Any], Any]
 
 F = np.float32
 PIECE = 1024  # pixels worked on together: all sums of them stay in the nearest cache
+SHORT = 256  # pixels of the law
 LANES = {"reassoc", "nsz", "contract"}  # freedom to add in another order; NaN keep their meaning
 
 TIME, WEIGHT, SHIFT, MEMBER, STRESS = range(5)
@@ -38,7 +39,9 @@ SEEN, SURE = 3.0, 5.0  # sigmas of an expected, and of a measured rate
 LEAST = 1.0  # sigma of a rate after the fit: what two temperatures say is not cut where the noise is low
 
 jit: Decorator = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=LANES)
-inner: Decorator = nb.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner: Decorator = nb.njit(
+    nogil=True, error_model="numpy", fastmath=LANES, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 
 
 @jit
@@ -251,77 +254,88 @@ def store(
 
 
 @inner
-def straight(r: Any, v: Any, c: Any, x: Any, expected: Any, first: Any, out: Any) -> Any:
-    """ln rate against x, weighted with expected^2 / v; out as of `arrhenius`. How many rates took part.
-
-    Rates below what can be seen are left out by what is *expected*, which their own noise does not change.
-    """
-    s = 0.0
-    sx = 0.0
-    sxx = 0.0
-    sy = 0.0
-    sxy = 0.0
-    used = 0
+def of_the_median(r: Any, p: Any, c: Any, law: Any, scale: Any, energy: Any, out: Any, found: Any) -> None:
+    """Amplitude of the detector's median law in each pixel: `found`, and `out` as of `arrhenius`."""
+    top, below, push = np.zeros((3, found.shape[0]))
     for j in range(r.shape[0]):
-        wanted = (SEEN if first else LEAST) * math.sqrt(v[j])
-        seen = r[j] > 0.0 and (expected[j] > wanted or r[j] > SURE * math.sqrt(v[j]))
-        if not seen:
-            expected[j] = 0.0
-            continue
-        if expected[j] * 3.0 < r[j] and first:  # far off the law of the detector: a guess of its own
-            expected[j] = r[j]
-        w = expected[j] ** 2 / v[j]
-        s += w
-        sx += w * x[j]
-        sxx += w * x[j] * x[j]
-        sy += w * math.log(r[j])
-        sxy += w * x[j] * math.log(r[j])
-        used += 1
-    det = s * sxx - sx * sx
-    if used < 2 or not det > 1e-12 * s * sxx:
-        return 0
-    u = (sxx * sy - sx * sxy) / det
-    energy = -(s * sxy - sx * sy) / det
-    out[RATE], out[ENERGY] = u, energy
-    out[RATE_VAR], out[ENERGY_VAR], out[COVARIANCE] = sxx / det, s / det, sx / det
-    out[RATE_ZERO] = 0.0
-    out[ENERGY_ZERO] = 0.0
-    misfit = 0.0
-    for j in range(r.shape[0]):
-        if expected[j] > 0.0:
-            w = expected[j] ** 2 / v[j]
-            push = -c[j] / expected[j]  # of ln rate by the zero level
-            out[RATE_ZERO] += w * (sxx - sx * x[j]) / det * push
-            out[ENERGY_ZERO] -= w * (s * x[j] - sx) / det * push
-            misfit += w * (math.log(r[j]) - u + energy * x[j]) ** 2
-    out[MISFIT] = misfit / (used - 2) if used > 2 else np.nan
-    return used
+        for k in range(found.shape[0]):
+            w = law[j] * p[j, k]
+            top[k] += r[j, k] * w
+            below[k] += law[j] * w
+            push[k] -= c[j, k] * w
+    for k in range(found.shape[0]):
+        one = 1.0 / below[k] if below[k] > 0.0 else np.nan
+        found[k] = top[k] * one
+        out[RATE, k] = scale * top[k] * one
+        out[ENERGY, k] = energy
+        out[RATE_VAR, k] = scale * scale * one
+        out[ENERGY_VAR, k] = 0.0
+        out[COVARIANCE, k] = 0.0
+        out[RATE_ZERO, k] = scale * push[k] * one
+        out[ENERGY_ZERO, k] = 0.0
+        out[MISFIT, k] = np.nan
+        out[KIND, k] = MEDIAN if below[k] > 0.0 else NOTHING
 
 
 @inner
-def of_the_median(r: Any, v: Any, c: Any, law: Any, scale: Any, energy: Any, spread: Any, out: Any) -> Any:
-    """Amplitude of the detector's median law, rate by rate; what it is multiplied by, or NaN."""
-    top = 0.0
-    below = 0.0
-    push = 0.0
+def straight(r: Any, p: Any, log: Any, x: Any, first: Any, expected: Any, weight: Any, sums: Any) -> None:
+    """ln rate (`log`) against x, weighted with expected^2 p, p = 1 / variance; p of 0 is no rate.
+
+    Rates below what can be seen are left out by what is *expected*, which their own noise does not change:
+    `weight` is then 0. sums (7, pixels): of w, w x, w x^2; ln rate and energy; 1 / determinant, 0 where the
+    line is not determined; how many rates took part.
+    """
+    sums[:] = 0.0
+    log_sum, product = np.zeros((2, sums.shape[1]))
+    wanted = SEEN**2 if first else LEAST**2
+    guess = 3.0 if first else np.inf  # far off the law of the detector: a guess of its own
     for j in range(r.shape[0]):
-        if math.isfinite(r[j]) and v[j] > 0.0:
-            top += r[j] * law[j] / v[j]
-            below += law[j] * law[j] / v[j]
-            push -= c[j] * law[j] / v[j]
-    if not below > 0.0:
-        out[:] = np.nan
-        out[KIND] = NOTHING
-        return np.nan
-    out[RATE] = scale * top / below
-    out[RATE_VAR] = scale * scale / below
-    out[RATE_ZERO] = scale * push / below
-    out[ENERGY], out[ENERGY_VAR] = energy, spread
-    out[COVARIANCE] = 0.0
-    out[ENERGY_ZERO] = 0.0
-    out[MISFIT] = np.nan
-    out[KIND] = MEDIAN
-    return top / below
+        for k in range(sums.shape[1]):
+            e, rate, one = expected[j, k], r[j, k], p[j, k]
+            seen = (rate > 0.0) & ((e * e * one > wanted) | (rate * rate * one > SURE**2))
+            e = rate if e * guess < rate else e
+            w = e * e * one if seen else 0.0
+            weight[j, k] = w
+            sums[0, k] += w
+            sums[1, k] += w * x[j]
+            sums[2, k] += w * x[j] * x[j]
+            log_sum[k] += w * log[j, k]
+            product[k] += w * x[j] * log[j, k]
+            sums[6, k] += 1.0 if seen else 0.0
+    for k in range(sums.shape[1]):
+        s, sx, sxx = sums[0, k], sums[1, k], sums[2, k]
+        det = s * sxx - sx * sx
+        one = 1.0 / det if (sums[6, k] > 1.0) & (det > 1e-12 * s * sxx) else 0.0
+        sums[3, k] = (sxx * log_sum[k] - sx * product[k]) * one
+        sums[4, k] = -(s * product[k] - sx * log_sum[k]) * one
+        sums[5, k] = one
+
+
+@inner
+def settle(p: Any, c: Any, log: Any, x: Any, expected: Any, weight: Any, sums: Any, out: Any) -> None:
+    """Laws of their own, where they are determined, into `out`."""
+    push, pull, misfit = np.zeros((3, sums.shape[1]))
+    for j in range(p.shape[0]):
+        for k in range(sums.shape[1]):
+            # How ln rate moves with the zero level, weighted.
+            by = -c[j, k] * expected[j, k] * p[j, k] * sums[5, k] if weight[j, k] > 0.0 else 0.0
+            push[k] += (sums[2, k] - sums[1, k] * x[j]) * by
+            pull[k] -= (sums[0, k] * x[j] - sums[1, k]) * by
+            left = log[j, k] - sums[3, k] + sums[4, k] * x[j]
+            misfit[k] += weight[j, k] * left * left
+    for k in range(sums.shape[1]):
+        one = sums[5, k]
+        if one > 0.0:
+            level = math.exp(sums[3, k])
+            out[RATE, k] = level
+            out[ENERGY, k] = sums[4, k]
+            out[RATE_VAR, k] = sums[2, k] * one * level * level
+            out[ENERGY_VAR, k] = sums[0, k] * one
+            out[COVARIANCE, k] = sums[1, k] * one * level
+            out[RATE_ZERO, k] = push[k] * level
+            out[ENERGY_ZERO, k] = pull[k]
+            out[MISFIT, k] = misfit[k] / (sums[6, k] - 2.0) if sums[6, k] > 2.0 else np.nan
+            out[KIND, k] = OWN
 
 
 @jit
@@ -335,32 +349,35 @@ def arrhenius(
     `energy` [eV]; out (9, pixels) float32, variances with those from the zero level.
     """
     many = rates.shape[0]
-    r, v, c, expected = np.empty(many), np.empty(many), np.empty(many), np.empty(many)
-    one = np.empty(9)
-    for k in range(rates.shape[1]):
+    for s in range(0, rates.shape[1], SHORT):
+        e = min(s + SHORT, rates.shape[1])
+        r, p, c, log, expected, weight = np.empty((6, many, e - s))
+        sums, one, found = np.empty((7, e - s)), np.empty((9, e - s)), np.empty(e - s)
         for j in range(many):
-            r[j], v[j], c[j] = rates[j, k], var[j, k], mean[j, k]
-        found = of_the_median(r, v, c, law, scale, energy, 0.0, one)
-        if many > 1 and one[KIND] == MEDIAN:
+            for k in range(e - s):
+                good = (var[j, s + k] > F(0)) & (abs(rates[j, s + k]) < np.inf)
+                p[j, k] = 1.0 / var[j, s + k] if good else 0.0
+                r[j, k] = rates[j, s + k] if good else 0.0
+                c[j, k] = mean[j, s + k] if good else 0.0
+            for k in range(e - s):
+                log[j, k] = math.log(F(r[j, k])) if r[j, k] > 0.0 else F(0)
+        of_the_median(r, p, c, law, scale, energy, one, found)
+        if many > 1:
             for j in range(many):
-                expected[j] = found * law[j]
-            used = straight(r, v, c, x, expected, True, one)
-            if used > 0:
-                for j in range(many):
-                    expected[j] = math.exp(one[RATE] - one[ENERGY] * x[j])
-                used = straight(r, v, c, x, expected, False, one)
-            if used > 0:
-                level = math.exp(one[RATE])
-                one[RATE] = level
-                one[RATE_VAR] *= level * level
-                one[COVARIANCE] *= level
-                one[RATE_ZERO] *= level
-                one[KIND] = OWN
-            else:
-                of_the_median(r, v, c, law, scale, energy, 0.0, one)
-        zero = zero_var[k]
-        one[RATE_VAR] += one[RATE_ZERO] ** 2 * zero
-        one[ENERGY_VAR] += one[ENERGY_ZERO] ** 2 * zero
-        one[COVARIANCE] += one[RATE_ZERO] * one[ENERGY_ZERO] * zero
+                for k in range(e - s):
+                    expected[j, k] = max(found[k] * law[j], 0.0)
+            straight(r, p, log, x, True, expected, weight, sums)
+            for j in range(many):
+                for k in range(e - s):
+                    expected[j, k] = math.exp(F(sums[3, k] - sums[4, k] * x[j]))
+                    p[j, k] = p[j, k] if sums[5, k] > 0.0 else 0.0
+            straight(r, p, log, x, False, expected, weight, sums)
+            settle(p, c, log, x, expected, weight, sums, one)
+        for k in range(e - s):
+            zero = zero_var[s + k]
+            one[RATE_VAR, k] += one[RATE_ZERO, k] ** 2 * zero
+            one[ENERGY_VAR, k] += one[ENERGY_ZERO, k] ** 2 * zero
+            one[COVARIANCE, k] += one[RATE_ZERO, k] * one[ENERGY_ZERO, k] * zero
         for m in range(9):
-            out[m, k] = one[m]
+            for k in range(e - s):
+                out[m, s + k] = one[m, k]
