@@ -421,6 +421,14 @@ def test_light_loses_the_dark_scaled_on_its_calm_window():
         dark_scaling.apply(clean, found)
 
 
+def test_small_windows_have_blocks_of_their_own():
+    dark, light = lit(np.random.default_rng(30))
+    found = measure_all(dark, light, ranks=range(-1, 3), where=(slice(0, 8), slice(0, 40)))
+    assert np.isfinite(found.tables["models"]["cv"]).all()
+    one = measure(dark, light, where=(slice(3, 4), slice(5, 25)), blocks=(1, 1))
+    assert np.isnan(column(one, "poly1", "cv")) and np.isfinite(column(one, "poly1", "std"))
+
+
 def test_windows_are_given_in_other_ways():
     dark, light = lit(np.random.default_rng(21))
     mask = np.zeros(dark.shape, bool)
@@ -608,6 +616,14 @@ def test_fewer_pixels_than_coefficients():
     found = measure_all(x, y)
     assert any(note.startswith("poly9 is left out") for note in found.provenance.notes)
     assert "poly9" not in found.tables["models"]["model"]
+
+
+@pytest.mark.parametrize("copy", [GOOD, 2 * GOOD + 3, -GOOD])
+def test_darks_without_any_noise(copy):
+    found = measure_all(GOOD, copy, models=("deming", "robust", "huber", "affine"), ranks=range(-1, 4))
+    assert column(found, "poly1", "rms") < 1e-9
+    assert column(found, "robust", "rms") < 1e-6
+    assert np.isfinite(found.tables["models"]["bic"]).all()
 
 
 def test_degree_beyond_the_values_there_are():

@@ -290,10 +290,17 @@ def noise_of(products: Mapping[str, Product]) -> NoiseModel | None:
     return None if gain is None or read_noise is None else NoiseModel(gain, read_noise)
 
 
-def block_labels(shape: tuple[int, int], blocks: tuple[int, int]) -> NDArray[np.intp]:
-    """Block of each pixel, raveled: rectangles of nearly equal size, numbered from 0 along the rows."""
-    across = [np.arange(size) * min(n, size) // size for size, n in zip(shape, blocks, strict=True)]
-    return np.asarray((across[0][:, None] * (across[1].max() + 1) + across[1]).ravel(), np.intp)
+def block_labels(inside: Mask, blocks: tuple[int, int]) -> NDArray[np.intp]:
+    """Block of each pixel inside, (n,): rectangles over the rows and columns there are; no gaps from 0."""
+    parts = []
+    for axis, wanted in enumerate(blocks):
+        places = np.flatnonzero(inside.any(axis=1 - axis))
+        first, size = int(places[0]), int(places[-1] - places[0]) + 1
+        part = np.clip(np.arange(inside.shape[axis]) - first, 0, size - 1)
+        parts.append(part * min(wanted, size) // size)
+    grid = parts[0][:, None] * blocks[1] + parts[1]
+    _, labels = np.unique(grid[inside], return_inverse=True)
+    return np.asarray(labels, np.intp)
 
 
 def flags(pair: Pair) -> NDArray[np.uint32]:

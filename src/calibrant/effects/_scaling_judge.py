@@ -97,7 +97,7 @@ def statistics(fitted: Fitted, x: Vector, y: Vector, noise: Noise | None) -> Sta
         chi2 = float(np.sum(r * r / variance))
         pull = float(np.median(np.abs(r) / np.sqrt(variance)))
     k = parameters + 1  # the scatter is one of them
-    deviance = n * math.log(mean_square) if mean_square > 0 else -math.inf
+    deviance = n * math.log(max(mean_square, np.finfo(np.float64).tiny))
     return Statistics(
         n, float(r.mean()), float(r.std()), math.sqrt(mean_square), float(np.median(r)),
         sum_ratio=float(r.sum()) / total if total else math.nan,
@@ -117,6 +117,8 @@ def statistics(fitted: Fitted, x: Vector, y: Vector, noise: Noise | None) -> Sta
 
 def fold_blocks(number: int, folds: int, seed: int) -> list[NDArray[np.intp]]:
     """Which blocks are held out together: a random partition, so that no fold is one side of the image."""
+    if number < 2:
+        return []  # nothing is left to fit
     order = np.random.default_rng(seed).permutation(number)
     return [np.sort(part) for part in np.array_split(order, min(folds, number))]
 

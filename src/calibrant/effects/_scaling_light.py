@@ -15,7 +15,7 @@ from calibrant.frame import MICROSECOND, Applied, Exposure, Frame
 Window = tuple[slice, slice]
 Where = NDArray[np.bool_] | Window | str | None
 PIXELS = 60_000  # of the image that is filtered; larger ones are thinned
-BORDER = 100.0  # times the largest value, outside the image: no window hangs over its edge
+BORDER = 100.0  # times the largest value, outside the image: no window hangs over its edge by half
 
 
 def calm_window(image: NDArray[Any]) -> Window:

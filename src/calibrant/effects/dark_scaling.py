@@ -260,12 +260,11 @@ def _measured(
 def _sample(both: Pair, inside: NDArray[np.bool_], bias: float | None, options: Options) -> Sample:
     """The pixels inside the window, in blocks of the image."""
     flat = inside.ravel()
-    _, labels = np.unique(block_labels(both.shape, options.blocks)[flat], return_inverse=True)
     one, other = both.exposures
     return Sample(
         both.x.ravel()[flat],
         both.y.ravel()[flat],
-        labels.astype(np.intp),
+        block_labels(inside, options.blocks),
         None if both.noise is None else both.noise.at(flat),
         options.ratio,
         bias if both.includes_bias else 0.0,
