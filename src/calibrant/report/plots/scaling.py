@@ -30,6 +30,8 @@ from calibrant.report.plots.sheets import (
 )
 
 PALE = "#BDBDBD"
+ENDS, UNLIKE = (("left", 0), ("right", -1)), 8.0
+"""First and last edge of a histogram, and how much wider than most it may be to share their axis."""
 WRITTEN = 3
 """Largest degree whose polynomial is written above its residuals."""
 FRACTION = 3.0
@@ -223,17 +225,23 @@ def residual_histograms(product: Product) -> Figure:
             axes.axvline(0.0, color=INK, linewidth=0.7)
             axes.set_yscale("log")
             axes.set_ylim(bottom=0.7)
-            axes.set_xlim(span)
+            if span is not None:
+                axes.set_xlim(span)
     rows[-1][0].set_xlabel(label("residual", unit_of(product)), fontsize=SMALL + 1, color=INK)
     rows[-1][1].set_xlabel("residual / dark_to", fontsize=SMALL + 1, color=INK)
     return figure
 
 
-def _span(side: Mapping[str, Columns], limit: float) -> tuple[float, float]:
-    """What all models need, within a limit: a dark near zero makes fractions without end."""
-    low = min(float(rows["left"].min()) for rows in side.values())
-    high = max(float(rows["right"].max()) for rows in side.values())
-    return max(low, -limit), min(high, limit)
+def _span(side: Mapping[str, Columns], limit: float) -> tuple[float, float] | None:
+    """What all models need, within a limit: a dark near zero makes fractions without end.
+
+    None where one model needs so much more than most that it would hide them.
+    """
+    low, high = (np.array([float(rows[end][at]) for rows in side.values()]) for end, at in ENDS)
+    reach = np.maximum(-low, high)
+    if limit > reach.max() > UNLIKE * np.median(reach):
+        return None
+    return max(float(low.min()), -limit), min(float(high.max()), limit)
 
 
 def degrees(product: Product) -> Figure:
@@ -258,9 +266,7 @@ def degrees(product: Product) -> Figure:
     if len(names) < 2:
         raise SelectionError("one degree is no series to draw", got=", ".join(models))
     own = Style(CURVES[0], "o")
-    others = {
-        name: _next_colour(look) for name, look in styles(n for n in models if n not in names).items()
-    }
+    others = {name: _next_colour(look) for name, look in styles(n for n in models if n not in names).items()}
     rms = Style(FAINT, "_")
     key = [own.entry("least squares"), *(look.entry(name) for name, look in others.items())]
     key += [rms.entry("rms of the fit"), Style(CURVES[1], "*").entry("chosen")]

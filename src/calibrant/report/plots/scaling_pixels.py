@@ -27,8 +27,10 @@ Values = NDArray[np.float64]
 CELLS = 140
 """Of a density, each way."""
 SIDE = 4.6
-INSIDE, BRIGHT = 99.0, 99.9
-"""Per cent of the pixels within the last colours: of differences about zero, and of darks."""
+INSIDE, BRIGHT = 99.0, 99.5
+"""Per cent of the pixels within the last colours: of differences about zero, and of the second dark."""
+STEEP = 20.0
+"""Of the brightest pixel over the median: from there on axes are logarithmic."""
 LONG = 3.0
 """Ratio of the sides beyond which images stand below each other."""
 DARKS = "hot"
@@ -105,11 +107,10 @@ def _columns(product: Product) -> int | None:
 
 
 def _dark(product: Product, plane: NDArray[np.generic], title: str) -> Picture:
-    """In the colours of the second dark."""
-    to = np.asarray(product.planes["dark_to"], np.float64)
-    low, high = np.nanpercentile(to, (100 - INSIDE, BRIGHT))
-    low = min(float(low), 0.0)
-    look = Look((low, max(float(high), low + 1e-9)), cmap=DARKS)
+    """Every dark in the same colours."""
+    low = float(np.nanpercentile(product.planes["dark_from"], 100 - INSIDE))
+    high = float(np.nanpercentile(product.planes["dark_to"], BRIGHT))
+    look = Look((low, max(high, low + 1e-9)), cmap=DARKS)
     return Picture(shown(plane, None, unit_of(product)), look, title=title)
 
 
@@ -146,6 +147,7 @@ def scatter(product: Product) -> Figure:
     wanted = ["mult", *FITTED, chosen(product), "deming"]
     models = list(dict.fromkeys(name for name in wanted if name in names))[:5]
     good = _good(product)
+    used = np.asarray(product.planes.get("used", good), bool)[good]
     to = np.asarray(product.planes["dark_to"], np.float64)[good]
     series = {"original": np.asarray(product.planes["dark_from"], np.float64)[good]}
     series |= {name: scaled_dark(product, name)[good] for name in models}
@@ -166,7 +168,7 @@ def scatter(product: Product) -> Figure:
             axes.set_xlabel(label(f"scaled by {name}", unit_of(product)), fontsize=SMALL + 1, color=INK)
         _density(axes, x, to, span, span)
         axes.plot(span, span, color=CURVES[1], linewidth=0.9)
-        spread = f"std of the difference {short(float(np.std(to - x)))}"
+        spread = f"std of the difference {short(float(np.std((to - x)[used])))}"
         axes.set_title(
             f"{name}: {spread}" if name != "original" else f"as it is: {spread}",
             fontsize=SMALL, color=INK, loc="left", pad=3,
@@ -296,10 +298,13 @@ def populations(product: Product) -> Figure:
         here = good & inside & _is(product.planes["dq"], int(bit))
         axes.plot(x[here], y[here], ".", color=colour, markersize=2.2 if bit else 1.2, zorder=2 + bool(bit))
         if name in rows and np.isfinite(table["slope"][rows[name]]) and here.any():
-            ends = np.array([x[here].min(), x[here].max()])
+            ends = np.linspace(x[here].min(), x[here].max(), 50)
             line = table["offset"][rows[name]] + table["slope"][rows[name]] * ends
             axes.plot(ends, line, color=INK, linewidth=2.4, zorder=5)
             axes.plot(ends, line, color=colour if bit else "white", linewidth=1.2, zorder=6)
+    for set_scale, values in ((axes.set_xscale, x[good & inside]), (axes.set_yscale, y[good & inside])):
+        if values.min() > 0 and values.max() > STEEP * np.median(values):
+            set_scale("log")
     return figure
 
 
