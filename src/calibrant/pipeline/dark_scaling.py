@@ -21,7 +21,7 @@ from calibrant.files.fit_file import Fitted, write_fits
 from calibrant.files.fits import write
 from calibrant.files.hashing import HashCache, file_hash
 from calibrant.files.header import Contents, inspect
-from calibrant.frame import Frame
+from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
 from calibrant.product import Product
 
@@ -153,7 +153,8 @@ def _from_cube(contents: Contents, hdu: str | None, plane: str | None, instrumen
         )  # fmt: skip
     source = plane_source(contents, unit.index, int(plane or 0))
     exposure = instrument.exposure(contents.header(unit.index), contents.path)
-    exposure = replace(exposure, shape=source.shape)
+    keys = {**exposure.keys, "hdu": unit.name or unit.index, "plane": int(plane or 0)}
+    exposure = replace(exposure, shape=source.shape, keys=keys)
     frame = Frame(source, unit=exposure.unit, exposure=exposure)
     return Exposures([Item(exposure, frame, file_hash(contents.path))], instrument)
 
@@ -210,6 +211,7 @@ def scale(
     for path in (target, file):
         refuse_existing(path, overwrite)
     found = dark_scaling.measure_all(dark_from, dark_to, ranks=(), models=names_of(models), **options)
+    found = _naming_planes(found, dark_from[0], dark_to[0])
     planes = found.planes
     write_fits(target, planes["dark_from"], planes["dark_to"], fitted(found), overwrite=overwrite)
     write(found, file, overwrite=overwrite)
@@ -219,6 +221,17 @@ def scale(
         if register is None
         else replace(done, registered=_registered(done, dark_from, dark_to, register))
     )
+
+
+def _naming_planes(product: Product, *exposures: Exposure) -> Product:
+    """The product, whose provenance says which image of a file was taken: two may share one."""
+    inputs = [
+        replace(one, name=f"{one.name}[{exposure.keys['hdu']},{exposure.keys['plane']}]")
+        if "plane" in exposure.keys
+        else one
+        for one, exposure in zip(product.provenance.inputs, exposures, strict=True)
+    ]
+    return replace(product, provenance=replace(product.provenance, inputs=tuple(inputs)))
 
 
 def beside(path: Path, ending: str) -> Path:
