@@ -422,6 +422,12 @@ def test_a_gain_of_bright_pairs_says_how_far_it_may_be_off(level, told_of):
         assert found / GAINS["A"] - 1 == pytest.approx(high / 100, abs=0.03)
 
 
+@pytest.mark.parametrize("lags", [-1, 500])
+def test_lags_that_make_no_sense_are_refused(lags):
+    with pytest.raises(OptionError, match="lags"):
+        measure(pairs(LEVELS[:3]), lags=lags)
+
+
 def test_refusals():
     with pytest.raises(SelectionError, match="no flats"):
         gain.measure(Exposures([], camera()))

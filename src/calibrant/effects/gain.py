@@ -58,6 +58,7 @@ LEVELLED = {"overscan", "bias", "pedestal"}
 ELECTRONS = {"adu": "electron", "adu/s": "electron/s"}
 
 Progress = Callable[[int, int, str], None]
+MOST_LAGS = 64  # of each direction: charge reaches no farther, and time grows with the square
 Gains = float | Mapping[str, float] | None
 
 
@@ -113,12 +114,16 @@ def measure(
     ------
     SelectionError
         No flats, mixed ones, or no two that make a pair.
+    OptionError
+        If an option has no meaning.
     HistoryError
         If nothing takes the zero level away.
     BudgetError
         If two frames do not fit into the memory.
     """
     check_products(products)
+    if not 0 <= lags <= MOST_LAGS:
+        raise OptionError("too few lags, or too many", where="lags", expected=f"0 to {MOST_LAGS}", got=lags)
     given, choice = dict(products or {}), Options(**options)
     record = Record({"model": model, "lags": lags, "pair_by": pair_by, **asdict(choice)})
     series, sources = lit_flats(exposures, given, NAME, MATCH_AS, record, saturation=choice.saturation)

@@ -61,7 +61,7 @@ def check_name(key: str, exposures: Iterable[Exposure], instrument: Instrument) 
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     raise OptionError(
         f"exposures have no fact {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""),
-        expected=", ".join(known),
+        expected=None if near else ", ".join(name for name in known if "_of_" not in name),
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from calibrant.effects import (
     amplifier_offsets,
@@ -26,11 +28,13 @@ from calibrant.effects._gain_curve import Options as GainOptions
 from calibrant.effects._sky_sources import Search
 from calibrant.effects._sky_surface import Form
 from calibrant.exposures import Exposures
-from calibrant.frame import Exposure
+from calibrant.frame import DQ, Exposure
 from calibrant.product import Product
 from calibrant.stack.pixel import PixelStep
 
 Progress = Callable[[int, int, str], None]
+UNLIT = np.uint32(DQ.NO_FLAT_FIELD | DQ.UNRELIABLE_FLAT)
+DARK_PART = 0.01  # of a flat: more is told where defects are looked for
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,17 @@ class Measurement:
 def _defects(exposures: Exposures, **options: Any) -> Product:
     """Defects are found on the masters of the frames, not on the frames."""
     del exposures
-    return defects.measure(**options)
+    found = defects.measure(**options)
+    flat = options["products"].get("flat")
+    unknown = 0.0 if flat is None else float(np.mean((flat.planes["dq"] & UNLIT) != 0))
+    if unknown < DARK_PART:
+        return found
+    note = (
+        f"{100 * unknown:.3g} % of the flat tells no response, unlit or dead as a whole: no dead pixel was "
+        "looked for there; what is divided by this flat is flagged UNRELIABLE_FLAT or NO_FLAT_FIELD"
+    )
+    told = replace(found.provenance, notes=(*found.provenance.notes, note))
+    return replace(found, provenance=told)
 
 
 def _flat_structure(
