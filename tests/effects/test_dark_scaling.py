@@ -429,6 +429,13 @@ def test_small_windows_have_blocks_of_their_own():
     assert np.isnan(column(one, "poly1", "cv")) and np.isfinite(column(one, "poly1", "std"))
 
 
+def test_unlit_cells_are_those_without_light():
+    dark, light = lit(np.random.default_rng(31))
+    used = measure(dark, light, where="unlit").planes["used"].astype(bool)
+    assert not used[15:50, 20:].any()
+    assert used[:12].mean() > 0.8 and used[51:].mean() > 0.8
+
+
 def test_windows_are_given_in_other_ways():
     dark, light = lit(np.random.default_rng(21))
     mask = np.zeros(dark.shape, bool)

@@ -9,8 +9,9 @@ import pytest
 
 from calibrant.effects._scaling_fit import Triangles, least_squares
 from calibrant.effects._scaling_lines import Noise, line
-from calibrant.effects.dark_scaling import NoiseModel, measure
-from calibrant.simulate import dark_pair
+from calibrant.effects.dark_scaling import NoiseModel, apply, measure
+from calibrant.frame import Exposure, Frame
+from calibrant.simulate import dark_pair, dark_pair_file
 
 SHAPE = (40, 100)
 PIXELS = SHAPE[0] * SHAPE[1]
@@ -142,3 +143,36 @@ def test_robust_line_stands_telegraph_pixels(count):
     assert abs(tukey[:, 0].mean()) < 4.5 / math.sqrt(count)
     assert np.sqrt(np.mean(tukey**2)) < 1.3
     assert np.abs(york).mean() > 3 * np.abs(tukey).mean()
+
+
+# --- the dark behind a light frame ---
+
+
+def behind_light(count, where, model="york"):
+    """Pulls of slope and offset, and the mean of what is left of the dark [adu], for simulated lights."""
+    design = dark_pair.load()
+    pulls, left = [], []
+    for seed in range(count):
+        taken = dark_pair_file.take(design, np.random.default_rng(seed), 1)
+        light = Frame(taken.lights[0], exposure=Exposure("light"))
+        noise = np.sqrt(design.light.read_noise**2 + np.maximum(taken.lights[0], 0) / design.light.gain)
+        known = {"sigma_from": 0.3, "sigma_to": noise}  # the light holds this very dark
+        found = measure(taken.darks[2], light, where=where, model=model, **known)
+        line_found = [found.quantity(name, model) for name in ("c1", "c0")]
+        truth = design.light.slope, design.light.offset
+        pulls.append([(q.value - t) / (q.sigma or 0.0) for q, t in zip(line_found, truth, strict=True)])
+        left.append(float((apply(light, found).data - taken.signal).mean()))
+    return np.array(pulls), np.array(left)
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(60, marks=pytest.mark.soak)])
+def test_the_dark_behind_a_light_is_found_where_no_light_falls(count):
+    pulls, left = behind_light(count, "unlit")
+    assert np.sqrt(np.mean(pulls**2)) < 1 + 4.5 / math.sqrt(2 * count)
+    assert np.abs(left).max() < 1.5  # of 600 adu of dark
+
+
+def test_the_calm_window_as_published_may_lie_in_faint_light():
+    """The twin: where the dark's pattern is low, the lowest window of the frame as it is may be lit."""
+    _, left = behind_light(6, "calm", "poly1")
+    assert np.abs(left).max() > 20

@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
+from calibrant.effects._scaling_input import block_labels
+from calibrant.effects._unlit import darkest_rows
 from calibrant.errors import OptionError, SelectionError, ShapeError, UnitError
 from calibrant.frame import MICROSECOND, Applied, Exposure, Frame
+from calibrant.stats import weighted_line
 
 Window = tuple[slice, slice]
 Where = NDArray[np.bool_] | Window | str | None
+PASSES = 10  # of the search for unlit cells
+CELLS = (10, 20)  # rows and columns of cells
 PIXELS = 60_000  # of the image that is filtered; larger ones are thinned
 BORDER = 100.0  # times the largest value, outside the image: no window hangs over its edge by half
 
@@ -56,14 +61,47 @@ def _thinning(rows: int, cols: int) -> tuple[int, int]:
     return min(step, max(rows // 10, 1)), min(step, max(cols // 10, 1))
 
 
-def window_mask(where: Where, shape: tuple[int, int], image: NDArray[Any]) -> NDArray[np.bool_]:
-    """The pixels to fit, (rows, cols): a mask, a window of rows and columns, or ``calm`` of the image.
+def unlit_cells(dark: NDArray[np.float64], light: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Pixels of a light frame that no light reaches: cells at the lowest level that many agree upon.
+
+    The level is that of the frame less its dark, which is scaled on the cells found before: in the frame as
+    it is, the dark's own pattern leads astray, since faint light may hide where the dark is low. The single
+    lowest window would lie too low by the noise that made it the lowest.
+
+    Parameters
+    ----------
+    dark, light : ndarray
+        (rows, cols), adu.
+    """
+    rows, cols = light.shape
+    labels = block_labels(np.ones(light.shape, np.bool_), CELLS).reshape(light.shape)
+    order = np.argsort(labels, axis=None, kind="stable")
+    counts = np.bincount(labels.ravel())
+    width, start = int(counts.max()), np.cumsum(counts) - counts
+    table = np.full((counts.size, width), np.nan)
+    sorted_labels = labels.ravel()[order]
+    place = sorted_labels, np.arange(rows * cols) - start[sorted_labels]
+    left, mask = light - dark, np.zeros(light.shape, np.bool_)
+    for _ in range(PASSES):
+        table[place] = left.ravel()[order]
+        again = darkest_rows(table)[labels] & np.isfinite(left)
+        if (again == mask).all() or again.sum() < 3 or np.ptp(dark[again]) == 0:
+            break
+        mask = again
+        slope, offset = weighted_line(dark[mask], light[mask])
+        left = light - offset - slope * dark
+    return mask
+
+
+def window_mask(where: Where, dark: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The pixels to fit, (rows, cols): a mask, a window of rows and columns, ``calm`` or ``unlit``.
 
     Raises
     ------
     OptionError
         If it is none of these, or does not fit, or is empty.
     """
+    shape = image.shape
     if where is None:
         return np.ones(shape, np.bool_)
     mask = np.zeros(shape, np.bool_)
@@ -74,14 +112,16 @@ def window_mask(where: Where, shape: tuple[int, int], image: NDArray[Any]) -> ND
                 got=f"{where.dtype} {where.shape}",
             )  # fmt: skip
         mask = where
-    elif where == "calm":
+    elif isinstance(where, str) and where == "calm":
         mask[calm_window(image)] = True
+    elif isinstance(where, str) and where == "unlit":
+        mask = unlit_cells(dark, image)
     elif isinstance(where, tuple) and len(where) == 2 and all(isinstance(part, slice) for part in where):
         mask[where] = True
     else:
         raise OptionError(
-            "the pixels to fit are a mask, a window or 'calm'", where="where",
-            expected="bool (rows, cols), (slice, slice) or 'calm'", got=where,
+            "the pixels to fit are a mask, a window, 'calm' or 'unlit'", where="where",
+            expected="bool (rows, cols), (slice, slice) or a word", got=where,
         )  # fmt: skip
     if not mask.any():
         raise OptionError("no pixel lies in the window", where="where", expected=f"within {shape}", got=where)

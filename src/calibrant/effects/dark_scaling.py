@@ -106,8 +106,9 @@ def measure(
     hot : float or str, optional
         Pixels to be left out: a number of adu on the first dark (as published), ``"5sigma"`` from a robust
         line, ``"persistent:2500"`` in both (and all of `darks`), ``"persistent"`` by the width of the core.
-    where : mask, (slice, slice) or "calm", optional
-        Pixels to fit: bool (rows, cols), a window, or the calmest window of `dark_to` (a light).
+    where : mask, (slice, slice), "unlit" or "calm", optional
+        Pixels to fit: bool (rows, cols), a window, or those of a light frame `dark_to`: where no light
+        falls, or its calmest window (as published).
     **options
         sigma_from, sigma_to : float or ndarray, adu. Standard deviations of the pixels.
         bias : float or Product, adu. Zero level of the darks, for ``affine``; of a product its median.
@@ -241,7 +242,7 @@ def _measured(
     cut = Cut.of(chosen[0])
     sigma = options.sigma_from, options.sigma_to
     both = pair(*darks, sigma=sigma, noise=noise or noise_of(products), other_time=names == ["affine"])
-    inside = both.good & window_mask(chosen[1], both.shape, both.y)
+    inside = both.good & window_mask(chosen[1], both.x, both.y)
     sample = _sample(both, inside, _bias(products, options), options)
     sorted_pixels, keep = _sort(both, sample, inside, cut, options)
     shared = {"folds": options.folds, "seed": options.seed}
