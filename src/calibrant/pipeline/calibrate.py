@@ -26,15 +26,26 @@ from calibrant.errors import ConfigError
 from calibrant.exposures import Exposures
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument import Instrument
+from calibrant.pipeline.corrections import (
+    FrameStep,
+    Step,
+    of_counts,
+    of_electrons,
+    of_flat_light,
+    run_steps,
+)
 from calibrant.pipeline.recipe import Recipe
 from calibrant.product import Product
-from calibrant.stack.pixel import MapRunner, PixelStep, apply_steps
+from calibrant.stack.pixel import MapRunner, PixelStep
 
 TITLES = {
+    "amplifier_offsets": "less offsets of amplifiers",
     "bias": "less bias",
+    "charge_transfer": "deferred charge put back",
     "crosstalk": "less crosstalk",
     "dark": "less dark",
     "flat": "divided by flat",
+    "illumination": "divided by illumination",
     "linearity": "made linear",
     "overscan": "less overscan",
     "pedestal": "at one level",
@@ -45,15 +56,22 @@ LACKS = {"bias": DQ.UNRELIABLE_BIAS, "dark": DQ.UNRELIABLE_DARK, "flat": DQ.NO_F
 def pixel_steps(
     exposure: Exposure, products: Mapping[str, Product], instrument: Instrument, recipe: Recipe
 ) -> Iterator[PixelStep]:
-    """The pixel steps of a frame whose overscan is gone, in order.
+    """Those of `steps` that work on each pixel on its own."""
+    return (one for one in steps(exposure, products, instrument, recipe) if isinstance(one, PixelStep))
+
+
+def steps(
+    exposure: Exposure, products: Mapping[str, Product], instrument: Instrument, recipe: Recipe
+) -> Iterator[Step]:
+    """The steps of a frame whose overscan and crosstalk are gone, in order.
 
     Parameters
     ----------
     exposure : Exposure
         Of the frame; `Exposure.applied` says what was done before.
     products : mapping of Product
-        ``pedestal``, ``gain``, ``bias``, ``linearity``, ``read_noise``, ``dark``, ``flat``, ``defects``, as
-        far as they are known.
+        ``pedestal``, ``gain``, ``bias``, ``linearity``, ``read_noise``, ``dark``, ``flat``, ``defects``, and
+        those of `calibrant.pipeline.corrections`, as far as they are known.
     """
     saturation = instrument.nominal(exposure).saturation
     # Raw counts: where an overscan was subtracted, that step has flagged them before.
@@ -67,6 +85,7 @@ def pixel_steps(
     whole = "dark" in products and bool(products["dark"].keys.get("includes_bias"))
     if "linearity" in products and recipe.enabled("linearity"):
         yield _linear(exposure, products["linearity"], whole)
+    yield from of_counts(exposure, products, recipe, _has_overscan(exposure, instrument, recipe))
     noise, known = products.get("read_noise"), products.get("gain")
     if noise is not None and not whole:
         yield from read_noise.steps(exposure, noise, gain=known)
@@ -77,6 +96,7 @@ def pixel_steps(
         yield dark.step(exposure, products["dark"], after=after, read_noise=own, gain=factor)
     if "flat" in products and recipe.enabled("flat"):
         yield flat.step(exposure, products["flat"])
+    yield from of_flat_light(exposure, products, recipe)
     yield from _lacks(exposure, products, instrument, recipe)
     if "defects" in products:
         yield defects.step(exposure, products["defects"])
@@ -84,6 +104,10 @@ def pixel_steps(
         flat_ = products.get("flat") if recipe.enabled("flat") else None
         # A flat in adu holds the ratios of the gains: with each amplifier's own, they would come back.
         yield gain.step(exposure, known, even="flat" in exposure.applied if flat_ is None else flat_)
+    yield from of_electrons(exposure, products, recipe)
+    if recipe.enabled("cosmic_rays"):
+        options = recipe.options("cosmic_rays")
+        yield FrameStep("cosmic_rays", lambda frame, _: cosmic_rays.apply(frame, **options))
 
 
 def _linear(exposure: Exposure, product: Product, whole: bool) -> PixelStep:
@@ -156,7 +180,7 @@ def calibrate(
     frame : Frame
         Raw, adu; its pixels may still be in the file.
     products : mapping of Product
-        As of `pixel_steps`, and ``crosstalk``.
+        As of `steps`, and ``crosstalk``.
     runner : Runner, optional
         Maps bands of rows over threads.
 
@@ -167,11 +191,7 @@ def calibrate(
     """
     frame = without_overscan(frame, instrument, recipe, lazy=True, runner=runner)
     frame = without_crosstalk(frame, products, recipe)
-    steps = list(pixel_steps(frame.exposure, products, instrument, recipe))
-    frame = apply_steps(frame, steps, runner=runner)
-    if recipe.enabled("cosmic_rays"):
-        frame = cosmic_rays.apply(frame, **recipe.options("cosmic_rays"))
-    return frame
+    return run_steps(frame, list(steps(frame.exposure, products, instrument, recipe)), runner)
 
 
 def without_overscan(
@@ -203,8 +223,8 @@ def _has_overscan(exposure: Exposure, instrument: Instrument, recipe: Recipe) ->
 def stages(
     frame: Frame, products: Mapping[str, Product], instrument: Instrument, recipe: Recipe
 ) -> Iterator[tuple[str, Frame]]:
-    """The frame after each step that changes its look: raw, less overscan, less bias, less dark, divided by
-    flat.
+    """The frame after each step that changes the look of its counts: raw, less overscan, less bias, less
+    dark, divided by flat.
 
     For pictures: each stage is made from the start, so that it is what the recipe makes of it.
     """
@@ -215,7 +235,7 @@ def stages(
     clean = without_crosstalk(trimmed, products, recipe)
     if clean is not trimmed:
         yield TITLES["crosstalk"], clean
-    steps = list(pixel_steps(frame.exposure, products, instrument, recipe))
-    for count, step in enumerate(steps, 1):
+    found = list(steps(frame.exposure, products, instrument, recipe))
+    for count, step in enumerate(found, 1):
         if step.effect in TITLES:
-            yield TITLES[step.effect], apply_steps(clean, steps[:count])
+            yield TITLES[step.effect], run_steps(clean, found[:count])

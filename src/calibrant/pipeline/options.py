@@ -11,11 +11,34 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from calibrant.effects import bias, cosmic_rays, dark, defects, flat, overscan, pedestal
+from calibrant.effects import (
+    bias,
+    brighter_fatter,
+    charge_transfer,
+    cosmic_rays,
+    dark,
+    defects,
+    flat,
+    fringe_frame,
+    overscan,
+    pedestal,
+)
+from calibrant.effects._fringe_fit import Boxes
+from calibrant.effects._sky_sources import Search
 from calibrant.errors import ConfigError
 from calibrant.pipeline.recipe import Recipe
 
-GIVEN = {"exposures", "frame", "product", "products", "progress", "runner", "budget", "instrument"}
+GIVEN = {
+    "exposures",
+    "frame",
+    "product",
+    "products",
+    "progress",
+    "runner",
+    "budget",
+    "instrument",
+    "response",
+}
 """Parameters that the pipeline gives, and no recipe."""
 
 MEASURE: Mapping[str, tuple[Callable[..., Any], ...]] = {
@@ -29,6 +52,9 @@ MEASURE: Mapping[str, tuple[Callable[..., Any], ...]] = {
 APPLY: Mapping[str, tuple[Callable[..., Any], ...]] = {
     "overscan": (overscan.apply, overscan.LevelModel),
     "pedestal": (pedestal.measure,),
+    "charge_transfer": (charge_transfer.apply,),
+    "brighter_fatter": (brighter_fatter.apply,),
+    "fringe_frame": (fringe_frame.apply, Search, Boxes),
     "cosmic_rays": (cosmic_rays.apply, cosmic_rays.find),
 }
 """The same of the steps of a frame."""

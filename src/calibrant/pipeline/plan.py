@@ -15,11 +15,14 @@ from calibrant.errors import MissingCalibrationError
 from calibrant.exposures import Exposures
 from calibrant.frame import Exposure
 from calibrant.instrument import Instrument
+from calibrant.pipeline.corrections import OF_LIGHT
 from calibrant.pipeline.matching import Group, groups, mismatch, nearest, stem
 from calibrant.pipeline.recipe import Recipe
 from calibrant.pipeline.supply import Stock, Stocked, Supply, Unusable
 
 IN_MEMORY = "frame in memory"
+ELECTRONICS = ("crosstalk", "linearity", "amplifier_offsets", "gain")
+"""What flats are corrected for before a master is made of them, and which gain is theirs."""
 ENOUGH = 3
 """Darks of exactly the right time that are worth more than a rate from all: fewer cannot reject a hit."""
 
@@ -220,9 +223,10 @@ class _Planner:
                 rates.append((group, bias))
             else:
                 fixed.extend(group.settings("exptime"))
-        jobs = [self._job(group, fixed) for group in fixed]
+        jobs = [self._job(group, fixed, self._offsets(group)) for group in fixed]
         for group, bias in rates:
-            jobs.append(self._job(group, [group for group, _ in rates], {"bias": bias.name}))
+            uses = {"bias": bias.name} | self._offsets(group)
+            jobs.append(self._job(group, [group for group, _ in rates], uses))
             jobs.extend(self._exact_darks(group, bias))
         return jobs
 
@@ -234,7 +238,7 @@ class _Planner:
         lit = [*self.exposures.where(kind="flat"), *self._science()]
         wanted = [exposure for exposure in lit if exposure.duration is not None]
         return [
-            self._job(piece, pieces, {"bias": bias.name})
+            self._job(piece, pieces, {"bias": bias.name} | self._offsets(piece))
             for piece in pieces
             if len(piece.members) >= ENOUGH
             and any(mismatch(piece.keys, exposure, self.instrument) is None for exposure in wanted)
@@ -249,7 +253,7 @@ class _Planner:
             uses = self._zero_level(group.members, biases, darks)
             if self.allow_missing and any(lack.kind == "bias" for lack in self.missing[before:]):
                 continue  # counts that still hold their bias say nothing of the light
-            jobs.append(self._job(group, found, uses | self._electronics(group.members[0])))
+            jobs.append(self._job(group, found, uses | self._certified(ELECTRONICS, group.members[0])))
         return jobs
 
     def targets(self, biases: Sequence[Job], darks: Sequence[Job], flats: Sequence[Job]) -> list[Target]:
@@ -265,14 +269,19 @@ class _Planner:
                     uses["flat"] = flat.name
                 elif self.recipe.required.get("flat"):
                     self._lack("flat", exposure, flats)
-            uses |= self._stocked_defects(exposure, uses) | self._electronics(exposure)
+            uses |= self._stocked_defects(exposure, uses)
+            uses |= self._certified((*ELECTRONICS, "charge_transfer", *OF_LIGHT), exposure)
             found.append(Target(index, exposure, uses))
         return found
 
-    def _electronics(self, exposure: Exposure) -> dict[str, str]:
-        """What is known of the amplifiers beside their level: only certified, a night does not measure it."""
-        found = {kind: self.stocked(kind, exposure) for kind in ("crosstalk", "linearity", "gain")}
+    def _certified(self, kinds: Iterable[str], exposure: Exposure) -> dict[str, str]:
+        """What a night does not measure itself, as far as there is any: missing it is no fault."""
+        found = {kind: self.stocked(kind, exposure) for kind in kinds}
         return {kind: item.name for kind, item in found.items() if item is not None}
+
+    def _offsets(self, group: Group) -> dict[str, str]:
+        """Offsets of amplifiers in darks: left there, they would be taken from frames a second time."""
+        return self._certified(("amplifier_offsets",), group.members[0])
 
     def _stocked_defects(self, exposure: Exposure, uses: Mapping[str, str]) -> dict[str, str]:
         """Certified defects, where no master is the folder's own to find them on."""

@@ -16,7 +16,8 @@ from calibrant.errors import ConfigError
 from calibrant.pipeline import limits
 
 Step = Literal[
-    "overscan", "crosstalk", "pedestal", "bias", "linearity", "read_noise", "dark", "flat", "defects", "gain",
+    "overscan", "crosstalk", "pedestal", "bias", "linearity", "amplifier_offsets", "charge_transfer",
+    "read_noise", "dark", "flat", "illumination", "defects", "gain", "brighter_fatter", "fringe_frame",
     "cosmic_rays",
 ]  # fmt: skip
 ORDER: tuple[str, ...] = get_args(Step)

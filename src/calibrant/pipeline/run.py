@@ -29,6 +29,7 @@ from calibrant.frame import Frame
 from calibrant.instrument import Instrument
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.calibrate import calibrate, known_noise, stages
+from calibrant.pipeline.corrections import left_out
 from calibrant.pipeline.faults import without_faults
 from calibrant.pipeline.folders import CALIBRATED, HASHES, make_folders, names, remove_empty, scan
 from calibrant.pipeline.judge import is_asked, judge
@@ -222,6 +223,7 @@ class _Walk:
         self.recipe, self.workshop = recipe, workshop
         self.allow_missing, self.progress, self.stock = allow_missing, progress, stock
         self.warnings = _unknown(exposures)
+        self.left_out: list[tuple[str, list[str]]] = []
         self.plan = self._planned()
 
     def _planned(self) -> Plan:
@@ -246,6 +248,7 @@ class _Walk:
         frames = self._frames()
         stock = self.plan.stock
         self.warnings += _notes((entry["name"], entry["notes"]) for entry in self.workshop.entries.values())
+        self.warnings += _notes(self.left_out)
         self.warnings += [item.sentence for item in stock]
         self.warnings += _notes((item.name, item.facts["notes"]) for item in stock)
         self.warnings += [*self.plan.notes, *_without_bias(self.plan)]
@@ -315,6 +318,7 @@ class _Walk:
         with ledger.writing(file) as replacing:
             write(frame, ledger.folder / file, overwrite=replacing)
             ledger.put(file, key, entry)
+        self.left_out.append((name, left_out(frame)))
         self.warnings += doubts(entry, frame.data.shape[0] * frame.data.shape[1])
         return {**entry, "reused": False}
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from calibrant.effects import bias, crosstalk, dark, defects, flat, linearity, overscan, pedestal
+from calibrant.effects import (
+    amplifier_offsets,
+    bias,
+    crosstalk,
+    dark,
+    defects,
+    flat,
+    linearity,
+    overscan,
+    pedestal,
+)
 from calibrant.effects._pair_gain import pair_gain
 from calibrant.effects.common import versions
 from calibrant.errors import FileError
@@ -15,6 +25,7 @@ from calibrant.exposures import Exposures
 from calibrant.files.fits import read, write
 from calibrant.files.hashing import HashCache, file_hash
 from calibrant.frame import Exposure
+from calibrant.pipeline.corrections import holds_offsets
 from calibrant.pipeline.ledger import Ledger, recipe_key
 from calibrant.pipeline.plan import Job
 from calibrant.pipeline.recipe import Recipe
@@ -31,9 +42,10 @@ MEASURE: Mapping[str, Callable[..., Any]] = {
     "flat": flat.measure,
     "defects": defects.measure,
 }
-ELECTRONICS = ("crosstalk", "linearity")  # in the pixels already when a master is measured
+ELECTRONICS = ("crosstalk", "linearity", "amplifier_offsets")
+"""What is done to the pixels already when a master is measured."""
 FOLDER = "masters"
-HELD = 5  # masters in memory: those of one frame, and one more
+HELD = 5  # masters in memory: those of one frame, and one more; beside what only a registry gives
 
 
 @dataclass(eq=False)
@@ -125,7 +137,8 @@ class Workshop:
     def _remember(self, name: str, product: Product) -> None:
         """Keep the masters used last, and no more: they are as large as frames, seven planes each."""
         self._products[name] = product
-        while len(self._products) > HELD:
+        given = {item.kind for item in self.stock.values()} - set(MEASURE)
+        while len(self._products) > HELD + len(given):
             del self._products[next(iter(self._products))]
 
     def key_of(self, name: str) -> str:
@@ -160,6 +173,14 @@ class Workshop:
         return min(found, default=None)
 
     def prepared(self, members: Exposures, products: Mapping[str, Product] | None = None) -> Exposures:
+        """Exposures less overscan and electronics while they are read, as far as there are such."""
+        members = self._levelled_by_overscan(members, products or {})
+        if products and "amplifier_offsets" in products and holds_offsets(products["amplifier_offsets"]):
+            offsets = amplifier_offsets.step(members[0], products["amplifier_offsets"])
+            members = members.through(lambda exposure: offsets)
+        return members
+
+    def _levelled_by_overscan(self, members: Exposures, products: Mapping[str, Product]) -> Exposures:
         """Exposures whose overscan is taken off while they are read, where they have one.
 
         With it go the crosstalk and the bent response of the amplifiers, as far as products tell of them:
@@ -170,9 +191,9 @@ class Workshop:
             return members
         options = self.recipe.options("overscan")
         members = members.through(overscan.step(members[0], instrument=instrument, **options))
-        if products and "crosstalk" in products:
+        if "crosstalk" in products:
             members = members.through(crosstalk.step(members[0], products["crosstalk"]))
-        if products and "linearity" in products:
+        if "linearity" in products:
             curve = linearity.step(members[0], products["linearity"])
             members = members.through(lambda exposure: curve)
         return members
