@@ -31,7 +31,9 @@ def bench(tmp_path_factory):
         "deferred_serial": 0.0,
         "deferred_parallel": 0.0,
     }
-    linear = camera.model_copy(update={"faults": camera.faults.model_copy(update=faults)})
+    night = camera.nights[0]
+    night = night.model_copy(update={"series": tuple(one for one in night.series if one.object == "ptc")})
+    linear = camera.model_copy(update={"faults": camera.faults.model_copy(update=faults), "nights": (night,)})
     counts = Counts(biases=10, darks=0, flats=0, visits=False)
     taken = simulate(linear, tmp_path_factory.mktemp("bench"), seed=5, bands=["r"], counts=counts)
     every = Exposures.from_paths(taken.raw, "ccd16")

@@ -22,8 +22,11 @@ CLOSE = 1e-3  # of the signal: ten times the scatter of the lamp's photodiode
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    counts = Counts(biases=1, darks=0, flats=0, visits=False)
-    taken = simulate(load("ccd16"), tmp_path_factory.mktemp("bench"), seed=7, bands=["r"], counts=counts)
+    camera, counts = load("ccd16"), Counts(biases=1, darks=0, flats=0, visits=False)
+    night = camera.nights[0]
+    lamps = tuple(one for one in night.series if one.object in ("ptc", "linearity"))
+    camera = camera.model_copy(update={"nights": (night.model_copy(update={"series": lamps}),)})
+    taken = simulate(camera, tmp_path_factory.mktemp("bench"), seed=7, bands=["r"], counts=counts)
     every = Exposures.from_paths(taken.raw, "ccd16")
     truth = read(taken.truth[0])
     flats = every.where(kind="flat", object=["ptc", "linearity"])
