@@ -197,10 +197,10 @@ def test_a_science_frame_that_ends_while_it_is_read_is_told_and_the_rest_is_done
 
     real = run.calibrate
 
-    def calibrate(frame, *rest):
+    def calibrate(frame, *rest, **options):
         if "spiral-R-001" in frame.name:
             raise FileError("the file ends early", where=frame.name)
-        return real(frame, *rest)
+        return real(frame, *rest, **options)
 
     monkeypatch.setattr(run, "calibrate", calibrate)
     found = reduce(night, out=tmp_path / "out").summary
