@@ -28,12 +28,15 @@ def doubling(energy: float, reference: float) -> float:
     return math.log(2.0) * BOLTZMANN * (reference + ZERO_CELSIUS) ** 2 / energy
 
 
-def temperature_groups(temperatures: Sequence[float], width: float) -> list[list[int]]:
-    """Frames whose temperatures lie within `width` kelvin of each other, coldest group first."""
+def temperature_groups(temperatures: Sequence[float] | Array, width: float) -> list[list[int]]:
+    """Frames whose temperatures lie within `width` kelvin of each other, coldest group first.
+
+    Unknown ones, all or none of which are NaN, are one group.
+    """
     found: list[list[int]] = []
     first = -math.inf
     for index in np.argsort(temperatures, kind="stable"):
-        if temperatures[index] - first > width:
+        if not found or temperatures[index] - first > width:
             found.append([])
             first = temperatures[index]
         found[-1].append(int(index))

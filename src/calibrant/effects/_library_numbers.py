@@ -95,9 +95,15 @@ def quantities(
     if "energy" in planes:
         found += _law(planes, law, dq, reference)
     found += [
-        Quantity("reference_temperature", reference, None, "C"),
-        Quantity("temperature_min", float(centres.min()), None, "C"),
-        Quantity("temperature_max", float(centres.max()), None, "C"),
+        *(
+            Quantity(f"{word}temperature{end}", value, None, "C")
+            for word, end, value in (
+                ("reference_", "", reference),
+                ("", "_min", float(centres.min())),
+                ("", "_max", float(centres.max())),
+            )
+            if math.isfinite(value)  # unknown where no dark states its temperature
+        ),
         Quantity("temperature_width", width, None, "K"),
         Quantity("time_min", float(times.min()), None, "s"),
         Quantity("time_max", float(times.max()), None, "s"),

@@ -106,8 +106,8 @@ def _reach(product: Product, time: float, temperature: float | None) -> tuple[fl
     own = np.asarray(product.tables["temperatures"]["temperature"], float)
     width = product.quantity("temperature_width").value
     if "energy" not in product.planes:
-        _check_only(product, own, width, temperature)
-        return temperature if temperature is None else float(own[0]), notes
+        _check_only(own, width, temperature)
+        return (None if np.isnan(own[0]) else float(own[0])), notes
     if temperature is None:
         raise SelectionError(
             "the temperature is unknown, and the library is of several",
@@ -124,8 +124,8 @@ def _reach(product: Product, time: float, temperature: float | None) -> tuple[fl
     return float(temperature), notes
 
 
-def _check_only(product: Product, own: NDArray[np.float64], width: float, temperature: float | None) -> None:
-    if temperature is None or not _states_temperature(product):
+def _check_only(own: NDArray[np.float64], width: float, temperature: float | None) -> None:
+    if temperature is None or np.isnan(own[0]):
         return
     if abs(temperature - own[0]) > width:
         raise SelectionError(
@@ -134,10 +134,6 @@ def _check_only(product: Product, own: NDArray[np.float64], width: float, temper
             got=f"{temperature:g} C",
             do="take darks of other temperatures into the library",
         )
-
-
-def _states_temperature(product: Product) -> bool:
-    return not any("no dark states its temperature" in note for note in product.provenance.notes)
 
 
 def step_of(

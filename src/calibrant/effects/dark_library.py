@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.effects import common
-from calibrant.effects._input import check_kinds, check_products
+from calibrant.effects._input import ceiling, check_kinds, check_products
 from calibrant.effects._levels import Survey, survey
 from calibrant.effects._library_fit import Design, design_of, fit_pixels, levels_of
 from calibrant.effects._library_law import Law, inverse_kt, law_of, temperature_groups
@@ -143,7 +143,7 @@ def measure(
         read_noise = _read_noise(survey(sources, progress=progress), record.notes)
     if facts.gain is None:
         record.notes.append("the gain is unknown: 1 e-/adu was assumed for the noise of the dark electrons")
-    groups = temperature_groups(list(temperatures), width)
+    groups = temperature_groups(temperatures, width)
     _check_enough(times, groups, bias is not None)
     centres = np.array([temperatures[members].mean() for members in groups])
     at = _reference(reference, centres)
@@ -162,7 +162,7 @@ def measure(
         gain=facts.gain or 1.0,
         known=bias is not None,
         limit=limit,
-        saturation=facts.saturation,
+        saturation=ceiling(sources[0]) if facts.saturation is None else facts.saturation,
         pivot=float(np.median(levels)),
     )
     planes, plan = fit_pixels(
@@ -191,11 +191,11 @@ def measure(
 
 
 def _temperatures(series: Exposures, notes: list[str]) -> NDArray[np.float64]:
-    """Of every dark, C; all NaN-free zeros if none is known, which a note says."""
+    """Of every dark, C; NaN for all if none is known, which a note says."""
     known = [exposure.temperature for exposure in series]
     if all(value is None for value in known):
         notes.append("no dark states its temperature: all were taken as of one, unknown temperature")
-        return np.zeros(len(series))
+        return np.full(len(series), np.nan)
     series.require("temperature")
     found = np.array([float(value or 0.0) for value in known])
     if not (np.isfinite(found) & (found > -273.0)).all():
@@ -240,8 +240,9 @@ def _reference(wanted: float | None, centres: NDArray[np.float64]) -> float:
 def _told(law: Law, groups: list[list[int]], centres: NDArray[np.float64], known: bool) -> list[str]:
     notes = []
     if len(groups) == 1:
+        told = "" if np.isnan(centres[0]) else f" ({centres[0]:.1f} C)"
         notes.append(
-            f"all darks are of one temperature ({centres[0]:.1f} C): a rate without a temperature law, "
+            f"all darks are of one temperature{told}: a rate without a temperature law, "
             "for frames of that temperature only"
         )
     if law.assumed:
