@@ -36,7 +36,7 @@ def run(cell: dict[str, Any], namespace: dict[str, Any]) -> Any:
 
 
 def test_every_example_is_played() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["ccd_night", "isr_exploration"]
+    assert [path.stem for path in NOTEBOOKS] == ["ccd_night", "dark_scaling", "isr_exploration"]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
@@ -83,3 +83,14 @@ def test_isr_exploration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (
         abs(line.gain - 0.8) < 4 * line.gain_sigma and abs(line.read_noise - 5.0) < 4 * line.read_noise_sigma
     )
+
+
+def test_dark_scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace, shown = play(EXAMPLES / "dark_scaling.ipynb")
+    assert sum(type(value).__name__ == "Figure" for value in shown) == 4
+    rows = namespace["found"].tables["coefficients"]
+    published = {"add": 235.82480370850152, "mult": 1.4510501785354721}
+    for model, expected in published.items():
+        assert rows["value"][rows["model"] == model] == pytest.approx(expected, rel=1e-4)
+    assert namespace["clean"].did("dark")
