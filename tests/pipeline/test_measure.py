@@ -127,6 +127,17 @@ def test_one_level_is_not_corrected_and_said(camera, tmp_path):
     assert "pairs" in measured.entries[0]["notes"][-1]
 
 
+def test_a_linearity_of_another_filter_will_do(camera, tmp_path):
+    """Counts bend alike in all filters: the levels of r correct the one level of g."""
+    mixed = folder(tmp_path / "raw", bend=0.04)
+    for path in sorted(folder(tmp_path / "more", levels=[9000.0], filters=("g",), bend=0.04).glob("flat*")):
+        path.rename(mixed / f"late-{path.name}")
+    measured = measure(mixed, "gain", out=tmp_path / "m", instrument=camera, options={"lags": 0})
+    assert measured.notes == ["gain_g: corrected with linearity_r"]
+    bent, straight = measured.product("linearity_r"), measured.product("gain_g")
+    assert bent.identity in straight.provenance.parents
+
+
 def test_a_group_that_fails_costs_only_itself(camera, tmp_path):
     """One filter has levels, the other has one."""
     mixed = folder(tmp_path / "raw")

@@ -195,6 +195,7 @@ class _Walk:
     entries: list[dict[str, Any]] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.problems += [{"file": str(p.path), "problem": p.sentence} for p in self.exposures.problems]
@@ -209,7 +210,7 @@ class _Walk:
     def go(self, where: str | None) -> None:
         """All of it; a group that fails is told, unless all fail."""
         failures: list[CalibrantError] = []
-        wanted = self._groups(where)
+        self.groups = wanted = self._groups(where)
         for group in wanted:
             others = [other.keys for other in wanted]
             try:
@@ -261,16 +262,34 @@ class _Walk:
         return self.workshop.entries[name]
 
     def _corrected(self, measurement: Measurement, group: Group, siblings: Siblings) -> dict[str, str]:
-        """Kind -> name of the measurements that correct the pixels; those that cannot be made are told."""
+        """Kind -> name of the measurements that correct the pixels; those that cannot be made are told.
+
+        They belong to the electronics: where flats of this filter do not tell, those of another one may.
+        """
         found = {}
         for earlier in measurement.corrected if self.corrections else ():
-            other = find(earlier)
-            try:
-                found[other.kind] = self._measured(other, group, siblings, {})["name"]
-            except UserError as error:
-                told = _name(measurement, group, siblings)
-                self.notes.append(f"{told}: not corrected for {other.title}: {error}")
+            other, told = find(earlier), _name(measurement, group, siblings)
+            failure: UserError | None = None
+            for source in (group, *self._of_other_filters(group)):
+                try:
+                    found[other.kind] = self._measured(other, source, siblings, {})["name"]
+                except UserError as error:
+                    failure = failure or error
+                    continue
+                if source is not group:
+                    self.notes.append(f"{told}: corrected with {found[other.kind]}")
+                break
+            else:
+                self.notes.append(f"{told}: not corrected for {other.title}: {failure}")
         return found
+
+    def _of_other_filters(self, group: Group) -> list[Group]:
+        """Groups that differ from one in nothing but the filter, and the day."""
+
+        def setting(one: Group) -> dict[str, Any]:
+            return {key: value for key, value in one.keys.items() if key != "filter"}
+
+        return [one for one in self.groups if one is not group and setting(one) == setting(group)]
 
     def _made(
         self,
