@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         linearity,
         overscan,
         pedestal,
+        ramp,
         read_noise,
         sky_flat,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "linearity",
     "overscan",
     "pedestal",
+    "ramp",
     "read_noise",
     "sky_flat",
 ]

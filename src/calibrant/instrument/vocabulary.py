@@ -14,6 +14,7 @@ EFFECTS = (
     "charge_transfer",
     "amplifier_offsets",
     "read_noise",
+    "ramp",
     "dark",
     "dark_scaling",
     "dark_library",
