@@ -262,3 +262,35 @@ def test_exposures_that_mean_nothing_are_refused():
         Exposure(Array(BARE), rng, nframes=0)
     with pytest.raises(OptionError, match="power law"):
         Exposure(Array(BARE.changed(exponent=2.5)), rng)
+
+
+def test_twin_a_generator_that_starts_from_nothing_is_seen():
+    """What the test of stationarity would find of a filter without its past."""
+    from calibrant.simulate._infrared_pink import Streams, power_law
+
+    rng = np.random.default_rng(9)
+    law = power_law(1.0, 1.0, 1e-5)
+    f = np.linspace(0.0, 50000.0, 1_000_001)
+    expected = np.trapezoid(law.psd(f), f)
+    honest, cold = Streams(law, 3000, rng), Streams(law, 3000, rng)
+    cold._state[:] = 0.0
+    sigma = expected * np.sqrt(2 / 3000)
+    assert abs(honest.take(1, rng).var() - expected) < 4.5 * sigma
+    assert abs(cold.take(1, rng).var() - expected) > 20 * sigma
+
+
+def test_twin_another_exponent_or_coefficient_is_seen():
+    f, cross = spectra(gapless(pink_common=2.0, exponent=1.1), 100)
+    assert abs(ratio(f, cross[:, 0, 1].real, 2.0 / f.clip(1), 300.0, 25000.0) - 1) > 0.3
+    f, cross = spectra(gapless(pink_common=2.2), 100)
+    assert abs(ratio(f, cross[:, 0, 1].real, 2.0 / f.clip(1), 300.0, 25000.0) - 1) > 0.06
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5])
+def test_the_filter_keeps_to_its_power_law(exponent):
+    from calibrant.simulate._infrared_pink import power_law
+
+    law = power_law(exponent, 1e-3, 1e-5)
+    f = np.geomspace(1e-4, 25000.0, 500)
+    model = (f**2 + 1e-6) ** (-exponent / 2)
+    np.testing.assert_allclose(law.psd(f), model, rtol=0.004)

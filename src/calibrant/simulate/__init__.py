@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calibrant.simulate import camera, detector, observe, raft, readout, scene
+    from calibrant.simulate import camera, detector, infrared, observe, raft, readout, scene
     from calibrant.simulate.exercise import pixels
 
-__all__ = ["camera", "detector", "observe", "pixels", "raft", "readout", "scene"]
+__all__ = ["camera", "detector", "infrared", "observe", "pixels", "raft", "readout", "scene"]
 
 
 def __getattr__(name: str) -> Any:
