@@ -1,4 +1,4 @@
-"""Ramps against the truth: pulls of slopes, and what is found of jumps; twins whose physics is off must fail."""
+"""Ramps against the truth: pulls of slopes, and what is found of jumps; twins that are off must fail."""
 
 from __future__ import annotations
 

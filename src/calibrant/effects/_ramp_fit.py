@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class Fit:
     fixsen: bool
     dq: Plane | None
     marks: Plane | None
+    table: Plane = field(default_factory=lambda: np.empty((3, TABLE), np.float32))
     uses_blas = False
 
     def limits(self) -> Array:
@@ -61,8 +62,6 @@ class Fit:
         from calibrant.stack import kernels_ramp as kernels  # brings numba, as late as it can
 
         rows, fit = slice(*band), self.limits()
-        table = np.empty((3, TABLE), np.float32)
-        kernels.tabulate(self.design, fit, table)
         values, offset = self._read(rows)
         gain = np.ascontiguousarray(self.gain[rows], np.float32).ravel()
         rn2 = np.ascontiguousarray(self.read_noise[rows], np.float32).ravel() ** 2
@@ -74,7 +73,7 @@ class Fit:
         out, flags = np.empty((4, pixels), np.float32), np.zeros(pixels, np.uint8)
         count = np.full(pixels, self.design.shape[1], np.uint16)
         if not self.fixsen:
-            kernels.sweep(values, offset, self.design, self.reads, fit, table, rn2, gain, out, todo)
+            kernels.sweep(values, offset, self.design, self.reads, fit, self.table, rn2, gain, out, todo)
         kernels.mend(
             values, offset, dq, self.design, self.reads, fit, rn2, gain, todo, self.fixsen, out, flags,
             count, marks,
@@ -163,6 +162,9 @@ def fit_bands(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Plane]:
     """All planes (rows, cols); `flags` are uint8 bits of DQ."""
+    from calibrant.stack import kernels_ramp as kernels
+
+    kernels.tabulate(fit.design, fit.limits(), fit.table)
     hands = default_runner(runner)
     reads, rows, cols = fit.values.shape
     outputs = dict.fromkeys((*PLANES, "variance"), "f4") | {"count": "u2", "flags": "u1"}

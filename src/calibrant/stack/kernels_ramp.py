@@ -254,32 +254,37 @@ def times(ok: Any, diagonal: Any, lower: Any, x: Any, out: Any) -> Any:
 
 
 @inner
-def weigh(ok: Any, y: Any, design: Any, low: Any, inv: Any, work: Any) -> Any:
-    """Weights that sum to 1 into work[0]; work[1] is all ones. Variance parts and the bias of weights.
-
-    The weights follow a guess that is itself made of the differences: the bias is that of Brandt (2024, PASP
-    136, 045004), c' (R + y P) dw/dy, for the guess sum(d dt) / sum(dt).
-    """
-    w, ones, moved, dw, c = work[0], work[1], work[2], work[3], work[4]
-    steps = 0.0
+def weigh(ok: Any, y: Any, design: Any, low: Any, inv: Any, w: Any, ones: Any) -> Any:
+    """Weights that sum to 1 into `w`, the sum of C^-1, and `ones` where differences are ok."""
     for i in range(ok.shape[0]):
         ones[i] = 1.0 if ok[i] else 0.0
-        steps += design[STEP, i] * ones[i]
     factor(ok, y, design, low, inv)
     solve(low, inv, ones, w)
     total = w.sum()
+    for i in range(ok.shape[0]):
+        w[i] /= total
+    return total
+
+
+@inner
+def bias_of(ok: Any, y: Any, design: Any, low: Any, inv: Any, total: Any, work: Any) -> Any:
+    """Bias, times the gain, of weights that follow a guess made of the same differences; work of `weigh`.
+
+    That of Brandt (2024, PASP 136, 045004), c' (R + y P) dw/dy, for the guess sum(d dt) / sum(dt).
+    """
+    w, c, moved, dw = work[0], work[1], work[2], work[3]
     times(ok, design[PHOTON], design[PHOTON_LOW], w, moved)
     solve(low, inv, moved, dw)
     fall = dw.sum()
+    steps = 0.0
     for i in range(ok.shape[0]):
-        dw[i] = -dw[i] / total + w[i] * fall / total**2
-        w[i] /= total
-        c[i] = ones[i] * design[STEP, i] / steps
+        dw[i] = -dw[i] + w[i] * fall
+        c[i] = design[STEP, i] if ok[i] else 0.0
+        steps += c[i]
     times(ok, design[READ], design[READ_LOW], dw, moved)
     bias = (c * moved).sum()
     times(ok, design[PHOTON], design[PHOTON_LOW], dw, moved)
-    bias += y * (c * moved).sum()
-    return total, bias
+    return (bias + y * (c * moved).sum()) / steps
 
 
 @jit
@@ -294,7 +299,9 @@ def tabulate(design: Any, fit: Any, table: Any) -> None:
     work = np.empty((5, many))
     for j in range(table.shape[1]):
         part = min(j / (table.shape[1] - 1), 1.0 - 1e-9)
-        _, bias = weigh(ok, fit[TABLE] * part / (1.0 - part), design, low, inv, work)
+        y = fit[TABLE] * part / (1.0 - part)
+        total = weigh(ok, y, design, low, inv, work[0], work[1])
+        bias = bias_of(ok, y, design, low, inv, total, work)
         table[OF_READ, j] = times(ok, design[READ], design[READ_LOW], work[0], moved)
         table[OF_PHOTON, j] = times(ok, design[PHOTON], design[PHOTON_LOW], work[0], moved)
         table[BIAS, j] = bias
@@ -389,7 +396,7 @@ def mend(
         while ok.any():
             guess = mean_of(ok, d, design)
             y = max(guess, 0.0) / (g * noise)
-            total, bias = weigh(ok, y, design, low, inv, work)
+            total = weigh(ok, y, design, low, inv, work[0], work[1])
             slope = guess
             for i in range(n):
                 rest[i] = d[i] - guess if ok[i] else 0.0
@@ -417,11 +424,12 @@ def mend(
             continue
         if fixsen:
             ramp_weights(ok, d, design, noise, g, work)
-            bias = 0.0
             slope = 0.0
             for i in range(n):
                 slope += work[0, i] * d[i] if ok[i] else 0.0
-        slope -= bias / g if guess > 0.0 else 0.0
+        elif guess > 0.0:
+            factor(ok, y, design, low, inv)
+            slope -= bias_of(ok, y, design, low, inv, total, work) / g
         per = 1.0 / fit[UNIT]
         read = times(ok, design[READ], design[READ_LOW], work[0], rest)
         photon = times(ok, design[PHOTON], design[PHOTON_LOW], work[0], rest)
@@ -469,11 +477,8 @@ def line_weights(i: Any, e: Any, d: Any, design: Any, noise: Any, g: Any, one: A
     light = max(rise, 0.0)
     ratio = light / math.sqrt(noise * g * g + light)
     power = 0.0
-    power = 0.4 if ratio >= 5.0 else power
-    power = 1.0 if ratio >= 10.0 else power
-    power = 3.0 if ratio >= 20.0 else power
-    power = 6.0 if ratio >= 50.0 else power
-    power = 10.0 if ratio >= 100.0 else power
+    for least, one_more in ((5.0, 0.4), (10.0, 1.0), (20.0, 3.0), (50.0, 6.0), (100.0, 10.0)):
+        power = one_more if ratio >= least else power
     middle = (e - i) / 2.0
     s, st, stt = 0.0, 0.0, 0.0
     for turn in range(2):
