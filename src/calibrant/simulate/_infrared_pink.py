@@ -98,16 +98,17 @@ def power_law(exponent: float, low_cut: float, dt: float) -> PowerLaw:
         distance = corners.copy()
         distance[free] = x[:-1]
         poles, zeros = np.exp(distance).reshape(2, count)
-        return _log_ratio(poles, zeros, frequency * dt) + x[-1] - target
+        found: F8 = _log_ratio(poles, zeros, frequency * dt) + x[-1] - target
+        return found
 
     start = np.append(corners[free], 0.0)
     start[-1] = -np.mean(residual(start))
-    found = least_squares(residual, start, max_nfev=300).x
-    corners[free] = found[:-1]
+    best = least_squares(residual, start, max_nfev=300).x
+    corners[free] = best[:-1]
     # A section pairs a low corner with a high one: two poles next to 1 would lose their distances to it.
     order = np.stack([np.arange(count // 2), count - 1 - np.arange(count // 2)], axis=1).ravel()
     poles, zeros = np.exp(corners).reshape(2, count)[:, order]
-    return PowerLaw(poles, zeros, float(np.exp(0.5 * found[-1]) / np.sqrt(2.0 * dt)), dt)
+    return PowerLaw(poles, zeros, float(np.exp(0.5 * best[-1]) / np.sqrt(2.0 * dt)), dt)
 
 
 class Streams:
