@@ -1,4 +1,4 @@
-"""Slopes of a ramp of 20 x 2048 x 2048: ours and the same closed form written in NumPy, without and with jumps.
+"""Slopes of 20 x 2048 x 2048 reads: ours and the same closed form written in NumPy, without and with jumps.
 
 NumPy: the recursions of Brandt (2024) over whole rows in float32, block by block of rows so that they stay in
 cache, one pass, without bias correction; jumps by dropping one or two differences until none is left, only
