@@ -408,8 +408,8 @@ def test_the_recipe_suits_the_instrument() -> None:
     found = recipe.load(load("comcam").recipe)
     steps = [step for step in found.steps if found.enabled(step)]
     assert steps == [
-        "overscan", "crosstalk", "bias", "linearity", "amplifier_offsets", "charge_transfer", "read_noise", "dark",
-        "flat", "illumination", "defects", "gain", "brighter_fatter", "fringe_frame",
+        "overscan", "crosstalk", "bias", "linearity", "amplifier_offsets", "charge_transfer", "read_noise",
+        "dark", "flat", "illumination", "defects", "gain", "brighter_fatter", "fringe_frame",
     ]  # fmt: skip
     assert overscan.model_of(found.options("overscan")["parallel"]) is not None
     switched = recipe.load("comcam", {"steps_options.cosmic_rays.enabled": "true"})
