@@ -6,6 +6,8 @@ ready to index.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from calibrant.sections import Section as FitsSection
 from calibrant.sections import parse_section as parse_fits_section
 
@@ -13,6 +15,7 @@ Section = tuple[slice, slice]
 """Rows, columns; counted from 0, the end excluded. A flipped axis has step -1."""
 
 
+@lru_cache(maxsize=4096)  # products hold sections as text, and a frame of many amplifiers asks for each often
 def parse_section(text: str) -> Section:
     """Slices of a section string such as ``[1:2048,1:512]``; a flipped axis (``2048:1``) has step -1.
 
