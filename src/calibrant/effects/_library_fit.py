@@ -23,6 +23,7 @@ Plane = NDArray[Any]
 BAD = np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)
 SAMPLE = 1 << 17  # pixels: sets the level of a dark to noise / 300
 LARGEST = 3e38  # float32
+CACHED = 12 << 20  # bytes of all darks that are worked on together
 PLANES = (
     "data", "energy", "variance", "energy_variance", "covariance", "bias_response", "energy_response",
     "law_chi2",
@@ -201,14 +202,18 @@ def fit_pixels(
     if bias is None:
         outputs["bias"] = "f4"
     size = np.dtype(dtype).itemsize
+    work = len(sources) * size + 12 * many + 24 + 36
+    out = sum(np.dtype(t).itemsize for t in outputs.values())
+    # Values are passed over twice: the second time they should still lie in the cache.
+    near = max(cols, CACHED // max(1, len(sources) * size)) * hands.workers * (size + work)
     plan = plan_bands(
         (rows, cols),
         per_pixel_read=size,
-        per_pixel_work=len(sources) * size + 12 * many + 24 + 36,
-        per_pixel_out=sum(np.dtype(t).itemsize for t in outputs.values()),
+        per_pixel_work=work,
+        per_pixel_out=out,
         per_worker=0,
         fixed=0,
-        budget=parse_budget(budget),
+        budget=min(parse_budget(budget), rows * cols * out + near),
         workers=hands.workers,
     )
     planes: dict[str, Plane] = {name: np.empty((rows, cols), t) for name, t in outputs.items()}
