@@ -50,6 +50,6 @@ def test_two_processes_at_once(where, tmp_path):
     print({"transactions": [len(one) for one in told], "overlaps": ends})
     for events, end in zip(reported, ends, strict=True):
         kinds = [kind for _, kind, _ in events]
-        assert kinds.count("ingested") > 10
+        assert kinds.count("ingested") > 10  # neither starves: each stores exposures all the time
         assert kinds.count("certified") > 0
         assert end["overlaps"] > 0  # they did compete

@@ -239,7 +239,7 @@ class Database:
     def _locked(self, connection: Connection) -> tuple[int, int]:
         """Take the write lock; returns what `head` says."""
         if self.dialect == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            engines.take_turn(connection)
             return head(connection)
         self._limit_waiting(connection)
         statement = update(head_table).values(revision=head_table.c.revision)
