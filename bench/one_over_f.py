@@ -18,10 +18,10 @@ import time
 import numpy as np
 from scipy.signal import savgol_filter
 
-from calibrant.effects._one_over_f_clock import Clock
 from calibrant.effects._one_over_f_fit import parts
 from calibrant.effects._one_over_f_response import responses
 from calibrant.effects._one_over_f_spectra import Accumulator
+from calibrant.instrument.clock import Clock
 
 REQUIRED = 4.0  # times faster
 POOL = 6  # reads in memory; differences of them are taken in turn
@@ -36,7 +36,7 @@ def numpy_route(clock, pairs):
         difference -= np.median(difference)
         series = []
         for i in range(clock.outputs):
-            part = difference[:, i * clock.cols : (i + 1) * clock.cols]
+            part = difference[:, i * clock.width : (i + 1) * clock.width]
             series.append((part[:, ::-1] if i % 2 else part).ravel())
         total = total + np.array([np.abs(np.fft.rfft(one)) ** 2 / one.size for one in series])
         smooth = np.array([savgol_filter(one, 31, 3) for one in series])
@@ -63,8 +63,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    cols = given.size // 4
-    clock = Clock(given.size, cols, frame_overhead=cols + 13)
+    clock = Clock(given.size, given.size)
     rng = np.random.default_rng(3)
     reads = [WHITE * rng.standard_normal((given.size, given.size), np.float32) for _ in range(POOL)]
     order = [(k % POOL, (k + 1 + k // POOL % (POOL - 1)) % POOL) for k in range(given.frames)]

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from calibrant.effects._one_over_f_clock import Clock
 from calibrant.effects._one_over_f_fit import Linear, parts
 from calibrant.effects._one_over_f_reference import reference
 from calibrant.effects._one_over_f_response import power_law, responses
 from calibrant.effects._one_over_f_spectra import Accumulator
 from calibrant.errors import OptionError, SelectionError, ShapeError
+from calibrant.instrument.clock import Clock
 from calibrant.stack.kernels_spectra import cross, lay
 
-CLOCK = Clock(256, 256, frame_overhead=269)
+CLOCK = Clock(256, 1024)
 WHITE, OWN, COMMON, ALTERNATING = 6.0, 2.0, 8.0, 0.5
 
 
@@ -33,19 +33,19 @@ def pink(ticks, clock, amplitude, rng):
 def simulated(clock, reads, seed, *, white=WHITE, own=OWN, common=COMMON, alternating=ALTERNATING):
     """Reads of a ramp (reads, rows, columns), and the common noise (reads, rows, row ticks)."""
     rng, ticks = np.random.default_rng(seed), reads * clock.frame_ticks
-    sign = np.where(np.arange(clock.cols) % 2, np.float32(-1), np.float32(1))
+    sign = np.where(np.arange(clock.width) % 2, np.float32(-1), np.float32(1))
 
     def laid(amplitude):
         stream = pink(ticks, clock, amplitude, rng).reshape(reads, -1)[:, : clock.rows * clock.row_ticks]
-        return stream.reshape(reads, clock.rows, -1)[:, :, : clock.cols]
+        return stream.reshape(reads, clock.rows, -1)[:, :, : clock.width]
 
     shared = laid(common)
-    found = np.empty((reads, clock.rows, clock.outputs, clock.cols), np.float32)
+    found = np.empty((reads, clock.rows, clock.outputs, clock.width), np.float32)
     for i in range(clock.outputs):
         x = shared + laid(own) + np.float32(white) * rng.standard_normal(shared.shape, np.float32)
         if alternating:
             x += laid(alternating) + laid(alternating) * sign
-        found[:, :, i] = x[:, :, ::-1] if i % 2 and clock.alternating else x
+        found[:, :, i] = x[:, :, ::-1] if i % 2 and clock.alternate else x
     return found.reshape(reads, clock.rows, -1), shared
 
 
@@ -63,7 +63,7 @@ def ramps():
 
 
 def test_clock_of_a_large_array():
-    clock = Clock(2048, 512, frame_overhead=525)
+    clock = Clock(2048, 2048)
     assert clock.frame_ticks == 1_073_677
     assert clock.frame_time == pytest.approx(10.73677)
     assert clock.row_frequency == pytest.approx(190.84, abs=0.01)
@@ -101,7 +101,7 @@ def test_twin_with_other_noise_fails(ramps):
 
 def test_twin_with_another_clock_fails(ramps):
     """Taken for read in one direction, outputs have little in common."""
-    wrong = measured(replace(CLOCK, alternating=False), ramps)
+    wrong = measured(replace(CLOCK, alternate=False), ramps)
     assert pulls(wrong, WHITE**2 / CLOCK.nyquist) > 8
 
 
@@ -175,7 +175,7 @@ def test_knee_and_variance():
 
 
 def test_kernels_are_their_specification():
-    rng, clock = np.random.default_rng(1), Clock(4, 5, outputs=2, row_overhead=2)
+    rng, clock = np.random.default_rng(1), Clock(4, 10, outputs=2, row_overhead=2)
     first, second = rng.standard_normal((2, 4, 10)).astype(np.float32)
     good = rng.random((4, 10)) > 0.2
     found = []
@@ -215,7 +215,7 @@ def test_refusals():
 @pytest.mark.parametrize(("ramps", "tolerance"), [(2, 0.03), (20, 0.01)])
 def test_a_large_array_reaches_the_stated_precision(ramps, tolerance):
     """10 and 100 differences of 2048 x 2048: W within 0.5 %, U within 3 %, C within 3 % and 1 %."""
-    clock = Clock(2048, 512, frame_overhead=525)
+    clock = Clock(2048, 2048)
     found = measured(clock, (simulated(clock, 10, 50 + seed)[0] for seed in range(ramps)))
     for one in found.own:
         assert one.white == pytest.approx(WHITE**2 / clock.nyquist, rel=0.005)

@@ -18,7 +18,6 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.special import sici
 
-from calibrant.effects._one_over_f_clock import Clock
 from calibrant.effects._one_over_f_spectra import (
     pixel_edges,
     pixel_taper,
@@ -26,6 +25,7 @@ from calibrant.effects._one_over_f_spectra import (
     row_taper,
     segment_length,
 )
+from calibrant.instrument.clock import Clock
 
 LOWEST = 0.01  # of one over the frame time: lower frequencies do not reach a difference of reads
 PER_DECADE = 16  # cells
@@ -130,7 +130,7 @@ def _rows(clock: Clock, cells: Floats) -> tuple[Response, Response]:
     same, turned = _boxcar(clock, cells, False), _boxcar(clock, cells, True)
     slow = _expected(window, covariances * same, clock.rows, step, edges)
     leaked = _expected(window, covariances * turned, clock.rows, step, edges)
-    white = np.full(len(edges) - 1, 4.0 * step * clock.nyquist / clock.cols)
+    white = np.full(len(edges) - 1, 4.0 * step * clock.nyquist / clock.width)
     return Response(white, slow, leaked), Response(white, leaked, slow)
 
 
@@ -139,5 +139,5 @@ def _boxcar(clock: Clock, cells: Floats, alternate: bool) -> Floats:
     inside = cells[:-1, None] * (cells[1] / cells[0]) ** ((np.arange(32) + 0.5) / 32)
     phase = np.pi * clock.pixel_time * inside + (np.pi / 2 if alternate else 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        response = np.sin(clock.cols * phase) / (clock.cols * np.sin(phase))
+        response = np.sin(clock.width * phase) / (clock.width * np.sin(phase))
     return np.asarray((response**2).mean(axis=1))

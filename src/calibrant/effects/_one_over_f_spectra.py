@@ -17,8 +17,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from calibrant.effects._one_over_f_clock import Clock
 from calibrant.errors import SelectionError, ShapeError
+from calibrant.instrument.clock import Clock
 from calibrant.stack.kernels_spectra import cross, lay
 
 SEGMENT = 16  # rows of a segment of the fast scale
@@ -93,7 +93,7 @@ def pixel_taper(clock: Clock) -> NDArray[np.float32]:
     """Sine taper of a segment, (rows, ticks), 0 in the overheads; its squares add up to 1."""
     ticks = segment_rows(clock) * clock.row_ticks
     taper = np.sin(np.pi * (np.arange(ticks) + 0.5) / ticks).reshape(-1, clock.row_ticks)
-    taper[:, clock.cols :] = 0
+    taper[:, clock.width :] = 0
     return (taper / math.sqrt((taper**2).sum())).astype(np.float32)
 
 
@@ -147,7 +147,7 @@ class Accumulator:
 
     def __post_init__(self) -> None:
         clock = self.clock
-        shape = clock.rows, clock.cols * clock.outputs
+        shape = clock.rows, clock.cols
         if self.good is None:
             self.good = np.ones(shape, np.bool_)
         if self.good.shape != shape:
@@ -228,7 +228,7 @@ class Accumulator:
             binned(name, slow[name] * scale, row_edges(clock), spacing, taper, free)
             for name in ("rows", "alternating")
         )
-        good = self._counts / (n * clock.rows * clock.cols)
+        good = self._counts / (n * clock.rows * clock.width)
         return Spectra(clock, pixels, rows, alternating, good, n)
 
     def _check(self, first: NDArray[Any], second: NDArray[Any]) -> None:
@@ -243,9 +243,9 @@ class Accumulator:
         """Median and limit of each output, of a sample of its pixels."""
         assert self.good is not None
         clock, found = self.clock, np.zeros((self.clock.outputs, 2))
-        every = max(int(math.sqrt(clock.rows * clock.cols / SAMPLES)), 1)
+        every = max(int(math.sqrt(clock.rows * clock.width / SAMPLES)), 1)
         for i in range(clock.outputs):
-            part = slice(None, None, every), slice(i * clock.cols, (i + 1) * clock.cols, every)
+            part = slice(None, None, every), slice(i * clock.width, (i + 1) * clock.width, every)
             values = second[part].astype(np.float32) - first[part].astype(np.float32)
             values = values[self.good[part] & np.isfinite(values)]
             level = float(np.median(values)) if values.size else 0.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calibrant.errors import OptionError
 from calibrant.frame import DQ
-from calibrant.simulate._infrared_clock import Clock
+from calibrant.instrument.clock import Clock
 
 F4 = NDArray[np.float32]
 EachOutput = float | tuple[float, ...]

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.errors import OptionError
+from calibrant.instrument.clock import Clock
 from calibrant.product import Kind, Product, Provenance, Quantity
-from calibrant.simulate._infrared_clock import Clock
 from calibrant.simulate._infrared_design import Design, Maps, draw_maps, share
 from calibrant.simulate._infrared_pink import Streams, power_law
 from calibrant.simulate.cosmic_rays import cosmic_rays
