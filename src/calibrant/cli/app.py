@@ -57,7 +57,7 @@ measurements = typer.Typer(
     no_args_is_help=True, help="Measure a detector: gain, linearity, crosstalk and more."
 )
 for name in measure.NAMES:
-    command(measurements, name)(measure.verb(name))
+    command(measurements, name, cls=measure.Command)(measure.verb(name))
 command(measurements, dark_scaling.NAME)(dark_scaling.dark_scaling)
 app.add_typer(measurements, name="measure")
 

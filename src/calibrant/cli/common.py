@@ -135,8 +135,11 @@ def plain(value: object) -> object:
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def command(app: typer.Typer, name: str) -> Callable[[F], F]:
-    """Register ``verb(terminal, ...)``: the four common options are added, errors become sentences."""
+def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[F], F]:
+    """Register ``verb(terminal, ...)``: the four common options are added, errors become sentences.
+
+    `settings` are those of typer's own command.
+    """
 
     def register(verb: F) -> F:
         hints = get_type_hints(verb, include_extras=True)
@@ -158,7 +161,7 @@ def command(app: typer.Typer, name: str) -> Callable[[F], F]:
             + common
         )
         run.__annotations__ = {**{p.name: hints[p.name] for p in parameters}, **OPTIONS}
-        app.command(name)(run)
+        app.command(name, **settings)(run)
         return verb
 
     return register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from calibrant.cli.common import Progress, Terminal
 from calibrant.cli.pictures import is_newer
@@ -57,8 +59,11 @@ def verb(name: str) -> Callable[..., None]:
 
     def measure(
         terminal: Terminal,
-        folder: Annotated[Path, typer.Argument(help="Folder of raw frames.")],
-        out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path("measured"),
+        paths: Annotated[list[Path], typer.Argument(help="Raw frames: folders, files.", metavar="FILES|DIR")],
+        out: Annotated[
+            Path,
+            typer.Option("--out", "-o", help="Folder of the results, or a .fits file for a single product."),
+        ] = Path("measured"),
         instrument: Annotated[
             str, typer.Option("--instrument", "-i", help="Name of an instrument, a TOML file, or auto.")
         ] = "auto",
@@ -66,7 +71,8 @@ def verb(name: str) -> Callable[..., None]:
             str, typer.Option(help="Whose overscan and masters: name, TOML file, or auto.")
         ] = "auto",
         change: Annotated[
-            list[str] | None, typer.Option("--set", help="An option of the measurement: name=value.")
+            list[str] | None,
+            typer.Option("--set", help="An option of the measurement: name=value; also --name value."),
         ] = None,
         where: Annotated[
             str | None, typer.Option("--where", help="Which frames: 'filter=r and exptime>1'.")
@@ -112,14 +118,56 @@ def verb(name: str) -> Callable[..., None]:
             }
             if register:
                 with opened(terminal, db) as registry:
-                    measured = run(folder, name, register=registry, **options)
+                    measured = run(paths, name, register=registry, **options)
             else:
-                measured = run(folder, name, **options)
+                measured = run(paths, name, **options)
             pictures = draw(measured, progress) if plots else {}
         terminal.result(_facts(measured, pictures), lambda: _print(terminal, measured, pictures))
 
     measure.__doc__ = ABOUT[name]
     return measure
+
+
+class Command(TyperCommand):
+    """A command that takes the options of its measurement by their names: ``--name value`` is ``--set``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Words, with those of the measurement as ``--set name=value``."""
+        own = {word for one in self.params for word in (*one.opts, *one.secondary_opts)}
+        return super().parse_args(ctx, list(as_set(args, own, str(self.name))))
+
+
+def as_set(words: list[str], own: set[str], name: str) -> Iterator[str]:
+    """``--method stack`` as ``--set method=stack``, where `own` options of the command are not meant.
+
+    A flag of the measurement needs no value, and ``--no-`` before it denies it. What the measurement does not
+    know either stays as it is.
+    """
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if not option.startswith("--") or option in ("--", *own):
+            yield word
+            continue
+        known = _options(name)  # late: it loads the effects
+        key = option.removeprefix("--").replace("-", "_")
+        denied = key.removeprefix("no_")
+        if known.get(key) is bool and not equals:
+            yield from ("--set", f"{key}=true")
+        elif known.get(denied) is bool and denied != key:
+            yield from ("--set", f"{denied}=false")
+        elif key in known or difflib.get_close_matches(key, known, 1):  # misspelt: the nearest is told later
+            yield from ("--set", f"{key}={value if equals else next(rest, '')}")
+        else:
+            yield word
+
+
+def _options(name: str) -> Mapping[str, Any]:
+    """Names and types of the options of a measurement."""
+    from calibrant.pipeline.measure import find
+    from calibrant.pipeline.options import taken_by
+
+    return taken_by(find(name).options)
 
 
 def options_of(words: list[str]) -> dict[str, Any]:
@@ -208,7 +256,9 @@ def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[s
         from calibrant.pipeline.register import sentence as registered
 
         typer.echo(registered(measured.registered))
-    files = ", ".join(entry["file"] for entry in measured.entries)
+    files = ", ".join(
+        file for entry in measured.entries for file in (entry["file"], *entry.get("beside", ()))
+    )
     drawn = f"  pictures: {measured.out / 'plots'}/" if pictures else ""
     typer.echo(f"results: {measured.out}/ ({files}){drawn}")
     typer.echo(f"{measured.seconds:.1f} s without pictures")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from calibrant.errors import SelectionError, WriteError
 from calibrant.exposures import Exposures
+from calibrant.exposures.scan import Paths
 from calibrant.frame import Exposure
 from calibrant.instrument import Instrument
 from calibrant.pipeline.ledger import NAME as LEDGER
@@ -92,7 +94,7 @@ def remove_empty(out: Path, made: list[Path]) -> None:
 
 
 def scan(
-    folder: str | Path,
+    folder: Paths,
     out: Path,
     instrument: str | Path | Instrument,
     kinds: str | Path | None,
@@ -112,7 +114,7 @@ def scan(
     if results and not len(found):
         raise SelectionError(
             "the folder holds only results of an earlier reduction, and no raw frame",
-            where=folder,
+            where=_told(folder),
             got=f"{results} masters or calibrated frames",
             do="name the folder of the raw frames",
         )
@@ -122,16 +124,23 @@ def scan(
             if found.problems
             else ""
         )
-        raise SelectionError(f"there are no FITS images{more}", where=folder, do="check the folder")
+        raise SelectionError(f"there are no FITS images{more}", where=_told(folder), do="check the folder")
     unknown = found.where(kind="unknown")
     if len(unknown) == len(found):
         raise SelectionError(
             "the rules of the instrument do not say what any of these files is",
-            where=folder,
+            where=_told(folder),
             got=f"{len(found)} files of unknown kind",
             do="name the instrument, give a table with --kinds, or add rules to its TOML file",
         )
     return found
+
+
+def _told(folder: Paths) -> str:
+    """Where something was looked for, in a message."""
+    given = [folder] if isinstance(folder, (str, os.PathLike)) else list(folder)
+    more = f" and {len(given) - 1} more" if len(given) > 1 else ""
+    return f"{given[0]}{more}" if given else "nothing"
 
 
 def _is_raw(exposure: Exposure, out: str) -> bool:

@@ -5,6 +5,7 @@ Masters that a measurement needs first are made of the folder too, or found up t
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,8 @@ from calibrant.effects import overscan
 from calibrant.effects.common import versions
 from calibrant.errors import CalibrantError, OptionError, SelectionError, UserError
 from calibrant.exposures import Exposures
+from calibrant.exposures.scan import SUFFIX, Paths
+from calibrant.files.fits import read, write
 from calibrant.files.hashing import HashCache
 from calibrant.instrument import Instrument
 from calibrant.pipeline import recipe as recipes
@@ -99,7 +102,7 @@ def find(name: str) -> Measurement:
 
 
 def measure(
-    folder: str | Path,
+    folder: Paths,
     name: str,
     *,
     out: str | Path,
@@ -117,13 +120,14 @@ def measure(
 
     Parameters
     ----------
-    folder : path
-        Raw frames; folders below it are searched, but for `out`.
+    folder : path or sequence of paths
+        Raw frames: folders, files, globs; folders below them are searched, but for `out`.
     name : str
         Of the measurement: see `calibrant.pipeline.measurements.MEASUREMENTS`.
     out : path
         Folder of the results; made if it is not there. What is there already and was made of the same files
-        with the same options is kept.
+        with the same options is kept. The name of a FITS file: the only product is written there, and all
+        else lies in a folder of that name.
     options : mapping, optional
         Of the effect's `measure`.
     where : str, optional
@@ -150,16 +154,17 @@ def measure(
         If a file is in the way, or nothing can be written to `out`.
     """
     began = time.monotonic()
-    measurement, target = find(name), Path(out)
+    measurement, file = find(name), Path(out)
+    target = folder_of(file)
     given = dict(options or {})
-    check_taken(f"measure {measurement.name}", measurement.takes or (measurement.measure,), given)
+    check_taken(f"measure {measurement.name}", measurement.options, given)
     exposures = scan(folder, target, instrument, kinds, engine.get("progress"))
     chosen = recipes.load(exposures.instrument.recipe if recipe == "auto" else recipe)
     made = make_folders(target, FOLDER)
     hashes = HashCache(target / HASHES)
     workshop = Workshop(chosen, Ledger.of(target, overwrite), hashes, engine)
     try:
-        walk = _Walk(measurement, exposures, workshop, given, corrections)
+        walk = _Walk(measurement, exposures, workshop, given, corrections, alone=file != target)
         try:
             walk.go(where)
         finally:
@@ -170,10 +175,27 @@ def measure(
     measured = Measured(
         measurement.name, target, walk.entries, walk.problems, walk.notes, exposures, workshop
     )
+    if file != target:
+        _write_alone(measured, file, overwrite)
     if register is not None:
         measured.registered = _registered(measured, register, hashes)
     measured.seconds = round(time.monotonic() - began, 3)
     return measured
+
+
+def folder_of(out: Path) -> Path:
+    """The folder of the results: `out` itself, or beside a FITS file one of its name."""
+    return out.with_suffix("") if SUFFIX.search(out.name) else out
+
+
+def _write_alone(measured: Measured, file: Path, overwrite: bool) -> None:
+    """The only product as the file that was asked for; one that holds it already stays."""
+    product = measured.product(measured.entries[0]["name"])
+    if file.exists():
+        with contextlib.suppress(CalibrantError):
+            if getattr(read(file), "identity", None) == product.identity:
+                return
+    write(product, file, overwrite=overwrite)
 
 
 def _registered(measured: Measured, registry: Registry, hashes: HashCache) -> dict[str, Any]:
@@ -192,6 +214,7 @@ class _Walk:
     workshop: Workshop
     options: Mapping[str, Any]
     corrections: bool = True
+    alone: bool = False
     entries: list[dict[str, Any]] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -199,7 +222,8 @@ class _Walk:
 
     def __post_init__(self) -> None:
         self.problems += [{"file": str(p.path), "problem": p.sentence} for p in self.exposures.problems]
-        calibrations = self.exposures.where(lambda one: one.kind in CALIBRATIONS)
+        made_of = CALIBRATIONS if _masters(self.measurement) else ()
+        calibrations = self.exposures.where(lambda one: one.kind in made_of)
         self.plan: Plan = make_plan(calibrations, self.recipe, allow_missing=True)
 
     @property
@@ -211,6 +235,12 @@ class _Walk:
         """All of it; a group that fails is told, unless all fail."""
         failures: list[CalibrantError] = []
         self.groups = wanted = self._groups(where)
+        if self.alone and len(wanted) > 1:
+            raise SelectionError(
+                f"the frames give {len(wanted)} products, and one file is to hold them",
+                got=listed([_name(self.measurement, one, [two.keys for two in wanted]) for one in wanted], 8),
+                do="name a folder with --out, or choose with --where",
+            )
         for group in wanted:
             others = [other.keys for other in wanted]
             try:
@@ -221,6 +251,21 @@ class _Walk:
                 self.problems.append({"file": told, "problem": str(error)})
         if failures and len(failures) == len(wanted):
             raise failures[0]
+        self._history()
+
+    def _history(self) -> None:
+        """What the epochs of a detector say together, where there are several."""
+        history, made = self.measurement.history, list(self.entries)
+        detectors = [str(entry["keys"].get("detector")) for entry in made]
+        if history is None or len(set(detectors)) == len(detectors):
+            return
+        name = f"{self.measurement.kind}_trend"
+        names = [entry["name"] for entry in made]
+        key = recipe_key(kind=name, uses=[self.workshop.key_of(one) for one in names], versions=versions())
+        self.workshop.once(
+            name, key, lambda: history([self.workshop.product(one) for one in names]), folder=""
+        )
+        self.entries.append(self.workshop.entries[name])
 
     def _groups(self, where: str | None) -> list[Group]:
         """Exposures that are measured together."""
@@ -259,7 +304,18 @@ class _Walk:
         self.workshop.once(
             name, key, lambda: self._made(measurement, group, uses, corrected, options), folder=""
         )
-        return self.workshop.entries[name]
+        return self._beside(measurement, name)
+
+    def _beside(self, measurement: Measurement, name: str) -> dict[str, Any]:
+        """The line of a product, with the further files that hold it in another layout."""
+        entry, folder = self.workshop.entries[name], self.workshop.ledger.folder
+        for ending, written in measurement.beside.items():
+            path = folder / f"{name}_{ending}.fits"
+            if not (entry["reused"] and path.exists()):
+                written(self.workshop.product(name), path, overwrite=True)
+        if measurement.beside:
+            entry["beside"] = [f"{name}_{ending}.fits" for ending in measurement.beside]
+        return entry
 
     def _corrected(self, measurement: Measurement, group: Group, siblings: Siblings) -> dict[str, str]:
         """Kind -> name of the measurements that correct the pixels; those that cannot be made are told.
@@ -376,6 +432,12 @@ class _Walk:
         for used in job.uses.values():
             self._make(used)
         self.workshop.make(job)
+
+
+def _masters(measurement: Measurement) -> bool:
+    """Whether it, or what is measured before it, is handed masters."""
+    earlier = (*measurement.after, *measurement.corrected)
+    return bool(measurement.masters) or any(_masters(find(one)) for one in earlier)
 
 
 def _name(measurement: Measurement, group: Group, siblings: Siblings) -> str:

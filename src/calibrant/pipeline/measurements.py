@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ from calibrant.product import Product
 from calibrant.stack.pixel import PixelStep
 
 Progress = Callable[[int, int, str], None]
+RAMPS = ("duration", "groups", "integrations", "temperature")
+"""Facts that may differ among the ramps of one measurement."""
 UNLIT = np.uint32(DQ.NO_FLAT_FIELD | DQ.UNRELIABLE_FLAT)
 DARK_PART = 0.01  # of a flat: more is told where defects are looked for
 
@@ -63,6 +65,10 @@ class Measurement:
         Facts that may differ among the frames of one measurement; ``time``: whatever lies between them.
     across : bool
         One measurement of all detectors and filters, made of all masters of the kinds in `masters`.
+    beside : mapping
+        Ending -> ``write(product, path, overwrite=...)`` of files that are written beside the product.
+    history : callable or None
+        ``history(products) -> Product`` of the products of all epochs, where a detector has several.
     """
 
     name: str
@@ -76,6 +82,8 @@ class Measurement:
     mixes: tuple[str, ...] = ("exptime", "darktime")
     across: bool = False
     takes: tuple[Callable[..., Any], ...] = ()
+    beside: Mapping[str, Callable[..., None]] = field(default_factory=dict)
+    history: Callable[[Sequence[Product]], Product] | None = None
 
     @property
     def like(self) -> str:
@@ -86,6 +94,17 @@ class Measurement:
     def kind(self) -> str:
         """Of its product."""
         return self.name.replace("-", "_")
+
+    @property
+    def options(self) -> tuple[Callable[..., Any], ...]:
+        """Whose parameters are its options."""
+        return self.takes or (self.measure,)
+
+
+def of_ramps(name: str, title: str, measure: Callable[..., Product], **more: Any) -> Measurement:
+    """A measurement of ramps in the dark: reads as they are, no masters, each read pattern for itself."""
+    facts: dict[str, Any] = {"of": ("dark",), "masters": (), "prepared": False, **more}
+    return Measurement(name, title, measure, **{"mixes": (*Measurement.mixes, *RAMPS), **facts})
 
 
 def _defects(exposures: Exposures, **options: Any) -> Product:

@@ -75,9 +75,9 @@ def check_options(recipe: Recipe) -> None:
         Naming the option, with the nearest spelling, or what is allowed.
     """
     for kind in recipe.measure:
-        _check(f"measure.{kind}", _known(MEASURE.get(kind, ())), recipe.measure_options(kind))
+        _check(f"measure.{kind}", taken_by(MEASURE.get(kind, ())), recipe.measure_options(kind))
     for step in recipe.steps_options:
-        known = _known(APPLY.get(step, ()))
+        known = taken_by(APPLY.get(step, ()))
         if step == "overscan":
             known |= SHORT
         _check(f"steps_options.{step}", known, recipe.options(step))
@@ -91,10 +91,10 @@ def check_taken(where: str, takers: tuple[Callable[..., Any], ...], options: Map
     ConfigError
         As of `check_options`; `where` is said.
     """
-    _check(where, _known(takers), options)
+    _check(where, taken_by(takers), options)
 
 
-def _known(takers: tuple[Callable[..., Any], ...]) -> dict[str, Any]:
+def taken_by(takers: tuple[Callable[..., Any], ...]) -> dict[str, Any]:
     """Name -> type of the options of an effect; Any where the type cannot be told."""
     found: dict[str, Any] = {}
     for taker in takers:
