@@ -211,3 +211,25 @@ def test_mirrored_bands_are_read_once(monkeypatch):
     np.testing.assert_array_equal(done.data, whole.data)
     np.testing.assert_array_equal(done.dq, whole.dq)
     assert done.dq.any() and sum(band.stop - band.start for band in reads) == 2 * ROWS
+
+
+@pytest.mark.parametrize("step", [1, 7, 25, 40])
+def test_amplifiers_side_by_side_that_are_read_in_opposite_directions(step, monkeypatch):
+    """Rows of the image are then not read at one time: the frame is one group, and bands are the same."""
+    corners = ("lower-left", "upper-right", "upper-left", "lower-right")
+    table = {**product().tables["amplifiers"], "corner": np.array(corners)}
+    other = product(amplifiers=table)
+    image = frame().data
+    parts, orders = crosstalk.Network.of(other).windows, crosstalk.Network.of(other).orders
+    planes = np.stack([image[part][order] for part, order in zip(parts, orders, strict=True)]).astype(float)
+    expected = planes - np.einsum("srk,st->trk", planes, matrix())
+    source = crosstalk.CrosstalkSource(ArraySource(image), crosstalk.Network.of(other))
+    whole = source.load()
+    for part, order, plane in zip(parts, orders, expected, strict=True):
+        np.testing.assert_allclose(whole[part][order], plane, rtol=1e-5, atol=1e-2)
+    data = np.empty_like(whole)
+    for low in range(0, 2 * ROWS, step):
+        source.read_into(slice(low, min(low + step, 2 * ROWS)), data[low : low + step])
+    np.testing.assert_array_equal(data, whole)
+    monkeypatch.setattr("calibrant.stack.pixel._BAND_PIXELS", 3 * 2 * COLS)
+    np.testing.assert_array_equal(apply_steps(Frame(source), []).data, whole)

@@ -68,14 +68,21 @@ def test_matrices_that_do_not_fit_are_refused(planes, matrix):
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
-def test_parts_are_turned(turned, compiled, monkeypatch):
+def test_amplifiers_are_turned(turned, compiled, monkeypatch):
     if not compiled:
         for name, kernel in vars(kernels_amplifiers).copy().items():
             if hasattr(kernel, "py_func"):
                 monkeypatch.setattr(kernels_amplifiers, name, kernel.py_func)
-    values = np.arange(60, dtype=np.float32).reshape(6, 10)
-    out = np.zeros((9, 12), np.float32)
-    kernels_amplifiers.turn(values, (1, 2), out, (4, 3, 8, 10), turned)
-    expected = np.zeros_like(out)
-    expected[4:8, 3:10] = values[1:5, 2:9][:: -1 if turned[0] else 1, :: -1 if turned[1] else 1]
-    np.testing.assert_array_equal(out, expected)
+    rng = np.random.default_rng(2)
+    planes = rng.normal(1000, 300, (2, 4, 5)).astype(np.float32)
+    matrix = np.array([[0, 1e-2], [3e-2, 0]])
+    flips = slice(None, None, -1 if turned[0] else 1), slice(None, None, -1 if turned[1] else 1)
+    image = np.full((9, 13), -1, np.float32)
+    image[1:5, 1:6], image[4:8, 7:12] = planes[0], planes[1][flips]
+    places = np.array([[1, 1, 0, 0], [4, 7, *turned]])
+    kernels_amplifiers.subtract(image, kernels_amplifiers.factors_of(matrix), places, 4, 5)
+    expected = formula(planes, matrix)
+    np.testing.assert_allclose(image[1:5, 1:6], expected[0], rtol=2e-6)
+    np.testing.assert_allclose(image[4:8, 7:12][flips], expected[1], rtol=2e-6)
+    image[1:5, 1:6] = image[4:8, 7:12] = -1
+    assert (image == -1).all()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,8 @@ from calibrant.product import Product
 from calibrant.stack.source import Encoding, Source, decode
 
 NAME = "crosstalk"
-Band = tuple[int, int]  # first row, and the one after the last
-Planes = dict[Band, NDArray[np.float32]]
-Flags = dict[Band, NDArray[np.uint32]]
+Group = tuple[NDArray[np.float32], NDArray[np.uint32], list[int]]
+"""Values and flags of some rows, and the first row of each amplifier in them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +108,21 @@ class Network:
             return slice(own.stop - high, own.stop - low)
         return slice(own.start + low, own.start + high)
 
+    def bands(self, low: int, high: int) -> tuple[slice, ...]:
+        """Where the rows low .. high of all amplifiers, as they are read, lie in the image; ascending."""
+        found = [self.image_rows(amplifier, low, high) for amplifier in range(len(self.windows))]
+        return tuple(slice(*ends) for ends in sorted({(band.start, band.stop) for band in found}))
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether amplifiers side by side have the same rows and are read in one direction.
+
+        Else the rows that are read at one time are not whole rows of the image.
+        """
+        both = zip(self.windows, self.orders, strict=True)
+        ways = sorted({(own.start, own.stop, order.step == -1) for (own, _), (order, _) in both})
+        return all(below[1] <= above[0] for below, above in pairwise(ways))
+
 
 @dataclass(frozen=True, eq=False)
 class CrosstalkSource:
@@ -152,11 +167,6 @@ class CrosstalkSource:
         return factors_of(self.network.matrix)
 
     @cached_property
-    def _turned(self) -> list[tuple[bool, bool]]:
-        """Whether rows and columns of each amplifier run backwards in the image."""
-        return [(rows.step == -1, cols.step == -1) for rows, cols in self.network.orders]
-
-    @cached_property
     def _local(self) -> threading.local:
         return threading.local()  # what one thread read last: the mirrored rows, which it may want next
 
@@ -164,89 +174,80 @@ class CrosstalkSource:
         return {"source": self.source, "network": self.network}
 
     def together(self, rows: int) -> list[tuple[slice, ...]]:
-        """Bands that hold the rows of all amplifiers that are read at the same time."""
+        """Groups of bands that hold the rows of all amplifiers that are read at the same time."""
         network = self.network
         own = network.windows[0][0]
-        groups = []
-        for low in range(0, own.stop - own.start, rows):
-            high = min(low + rows, own.stop - own.start)
-            bands = [network.image_rows(amplifier, low, high) for amplifier in range(len(network.windows))]
-            groups.append(tuple(slice(*ends) for ends in sorted({(b.start, b.stop) for b in bands})))
-        return groups
+        if not network.is_regular:
+            return [(slice(0, self.shape[0]),)]
+        return [network.bands(low, high) for low, high in _steps(own.stop - own.start, rows)]
+
+    def read_together(
+        self, bands: tuple[slice, ...], data: NDArray[np.float32], dq: NDArray[np.uint32] | None = None
+    ) -> None:
+        """Fill the rows of a group of `together` in planes of the whole image."""
+        for band in bands:
+            self._read(band, data[band], None if dq is None else dq[band])
+        low, high = max(self.network.read_rows(0, band) for band in bands)
+        tops = [self.network.image_rows(number, low, high).start for number in range(len(self._lefts))]
+        self._subtract(data, tops, high - low)
 
     def read_into(self, rows: slice, data: NDArray[np.float32], dq: NDArray[np.uint32] | None = None) -> None:
         """Fill `data` (float32, in the unit of the source) and `dq` with corrected rows."""
-        from calibrant.stack.kernels_amplifiers import subtract  # brings numba, as late as it can
-
-        bands: dict[Band, list[int]] = {}
-        for target in range(len(self.network.windows)):
-            low, high = self.network.read_rows(target, rows)
-            if low < high:
-                bands.setdefault((low, high), []).append(target)
-        # All before the first is corrected: a band may hold rows that another one needs as they came.
-        planes = self._held(bands, rows, dq) or self._read_planes(bands, rows, data, dq)
-        for (low, high), targets in bands.items():
-            tops = [self.network.image_rows(target, low, high).start - rows.start for target in targets]
-            lefts = [self.network.windows[target][1].start for target in targets]
-            turned = [self._turned[target] for target in targets]
-            places = np.column_stack([tops, lefts, turned]).astype(np.int64)
-            subtract(planes[low, high], self._factors, np.array(targets), places, data)
+        for number, left in enumerate(self._lefts):
+            low, high = self.network.read_rows(number, rows)
+            if low == high:
+                continue
+            values, flags, tops = self._corrected(low, high)
+            first = self.network.image_rows(number, low, high).start - rows.start
+            to = slice(first, first + high - low), slice(left, left + self._cols)
+            at = slice(tops[number], tops[number] + high - low), to[1]
+            data[to] = values[at]
+            if dq is not None:
+                dq[to] = flags[at]
 
     def load(self) -> NDArray[np.float32]:
         """The whole corrected image."""
         data = np.empty(self.network.shape, np.float32)
-        self.read_into(slice(0, data.shape[0]), data)
+        self.read_together((slice(0, data.shape[0]),), data)
         return data
 
-    def _held(self, bands: Mapping[Band, Any], rows: slice, dq: NDArray[np.uint32] | None) -> Planes:
-        """Planes that this thread read last, with the flags of `rows`, if they are those that are wanted."""
-        last: tuple[Planes, Flags] = getattr(self._local, "last", ({}, {}))
-        planes, flags = last
-        if planes.keys() != bands.keys() or (rows.start, rows.stop) not in flags:
-            return {}
-        if dq is not None:
-            dq[...] = flags[rows.start, rows.stop]
-        return dict(planes)
+    @cached_property
+    def _lefts(self) -> list[int]:
+        """First column of each amplifier."""
+        return [cols.start for _, cols in self.network.windows]
 
-    def _read_planes(
-        self,
-        bands: Mapping[Band, Any],
-        rows: slice,
-        data: NDArray[np.float32],
-        dq: NDArray[np.uint32] | None,
-    ) -> Planes:
-        """Rows of every amplifier in the order of reading; `data` and `dq` are filled as they come."""
-        self._read(rows, data, dq)
-        held = {(rows.start, rows.stop): data}
-        flags: Flags = {}
-        planes = {}
-        for low, high in bands:
-            own = [self.network.image_rows(number, low, high) for number in range(len(self.network.windows))]
-            for at in own:
-                inside = rows.start <= at.start and at.stop <= rows.stop
-                if not inside and (at.start, at.stop) not in held:
-                    values = np.empty((high - low, self.shape[1]), np.float32)
-                    marks = np.empty(values.shape, np.uint32)
-                    self._read(at, values, marks)
-                    held[at.start, at.stop], flags[at.start, at.stop] = values, marks
-            planes[low, high] = self._in_order(own, rows, held)
-        self._local.last = planes, flags
-        return planes
-
-    def _in_order(
-        self, own: Sequence[slice], rows: slice, held: Mapping[Band, NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """Rows of the image as planes, turned so that pixels read at the same moment are at one place."""
-        from calibrant.stack.kernels_amplifiers import turn
-
+    @property
+    def _cols(self) -> int:
         cols = self.network.windows[0][1]
-        planes = np.empty((len(own), own[0].stop - own[0].start, cols.stop - cols.start), np.float32)
-        for number, (plane, at) in enumerate(zip(planes, own, strict=True)):
-            first = at.start if (at.start, at.stop) in held else rows.start
-            values = held.get((at.start, at.stop), held[rows.start, rows.stop])
-            begin = at.start - first, self.network.windows[number][1].start
-            turn(values, begin, plane, (0, 0, *plane.shape), self._turned[number])
-        return planes
+        return int(cols.stop - cols.start)
+
+    def _subtract(self, values: NDArray[np.float32], tops: Sequence[int], rows: int) -> None:
+        """Correct so many rows of all amplifiers in place; `tops`: the first row of each in `values`."""
+        from calibrant.stack.kernels_amplifiers import subtract  # brings numba, as late as it can
+
+        turned = [(order[0].step == -1, order[1].step == -1) for order in self.network.orders]
+        places = np.column_stack([tops, self._lefts, turned]).astype(np.int64)
+        subtract(values, self._factors, places, rows, self._cols)
+
+    def _corrected(self, low: int, high: int) -> Group:
+        """Rows of all amplifiers, low .. high as they are read, one band of the image above the other."""
+        key, group = getattr(self._local, "last", (None, None))
+        if group is None or key != (low, high):
+            network = self.network
+            at, places = 0, {}
+            bands = network.bands(low, high)
+            values = np.empty((sum(band.stop - band.start for band in bands), self.shape[1]), np.float32)
+            flags = np.empty(values.shape, np.uint32)
+            for band in bands:
+                places[band.start] = at
+                to = slice(at, at + band.stop - band.start)
+                self._read(band, values[to], flags[to])
+                at = to.stop
+            tops = [places[network.image_rows(n, low, high).start] for n in range(len(self._lefts))]
+            self._subtract(values, tops, high - low)
+            group = values, flags, tops
+            self._local.last = (low, high), group
+        return group
 
     def _read(self, rows: slice, data: NDArray[np.float32], dq: NDArray[np.uint32] | None) -> None:
         flags = dq if self.source.has_dq else None
@@ -258,3 +259,7 @@ class CrosstalkSource:
         stored = np.empty(data.shape, np.dtype(self.source.encoding.dtype))
         self.source.read_into(rows, stored, flags)
         data[...] = decode(stored, self.source.encoding)
+
+
+def _steps(total: int, step: int) -> list[tuple[int, int]]:
+    return [(low, min(low + step, total)) for low in range(0, total, step)]

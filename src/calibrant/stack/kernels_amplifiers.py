@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from calibrant.errors import ShapeError
 
+FULL = 64
+"""Buffers are of a multiple of so many values: what is left after the last whole vectors costs the most."""
+
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 
@@ -33,11 +36,11 @@ def _door(function: _Kernel) -> _Kernel:
 
 
 @_jit
-def _without_gaps(row: Any, out: Any) -> None:
-    """Values, and 0 for NaN and infinities: what is not known takes nothing from the others."""
+def _without_gaps(row: Any) -> None:
+    """0 for NaN and infinities: what is not known takes nothing from the others."""
     for k in range(row.shape[0]):
         x = row[k]
-        out[k] = x if x - x == np.float32(0) else np.float32(0)
+        row[k] = x if x - x == np.float32(0) else np.float32(0)
 
 
 @_joined
@@ -62,65 +65,52 @@ def _put(line: Any, back: Any, out: Any) -> None:
             out[k] = line[k]
 
 
+@_jit
+def _row(places: Any, n: Any, r: Any, rows: Any) -> Any:
+    """Row of the image where the amplifier's row r, in the order of reading, lies."""
+    return places[n, 0] + (rows - 1 - r if places[n, 2] else r)
+
+
 @_door
-def subtract(planes: Any, factors: Any, targets: Any, places: Any, out: Any) -> None:
-    """``planes[t] - sum(factors[t, s] * planes[s])`` for the targets t, each at its place.
+def subtract(image: Any, factors: Any, places: Any, rows: Any, cols: Any) -> None:
+    """``values[t] - sum(factors[t, s] * values[s])`` for all amplifiers t of an image, in place.
 
     Parameters
     ----------
-    planes : ndarray
-        float32, (amplifiers, rows, columns), C-contiguous.
+    image : ndarray
+        float32, (rows, columns), C-contiguous.
     factors : ndarray
         float32, (amplifiers, amplifiers), [target][source], all finite.
-    targets : ndarray
-        int64: the amplifiers that are wanted.
     places : ndarray
-        int64, (targets, 4): row and column of the result where each begins, whether its rows and columns run
-        backwards there.
-    out : ndarray
-        float32, (rows, columns) of the result, C-contiguous.
+        int64, (amplifiers, 4): row and column of the image where each begins, whether its rows and columns
+        are read backwards.
+    rows, cols : int
+        Of each amplifier.
     """
-    amplifiers, rows, cols = planes.shape
-    whole = -(-amplifiers // 4) * 4
-    known = np.zeros((whole, cols), np.float32)
+    amplifiers = factors.shape[0]
+    whole, width = -(-amplifiers // 4) * 4, -(-cols // FULL) * FULL
+    known = np.zeros((whole, width), np.float32)
     matrix = np.zeros((amplifiers, whole), np.float32)
     matrix[:, :amplifiers] = factors
-    one, other = np.empty(cols, np.float32), np.empty(cols, np.float32)
+    one, other = np.zeros(width, np.float32), np.zeros(width, np.float32)
     for r in range(rows):
+        # All sources before the first target is written: its pixels are sources too.
         for s in range(amplifiers):
-            _without_gaps(planes[s, r], known[s])
-        for i in range(0, targets.shape[0], 2):
-            j = min(i + 1, targets.shape[0] - 1)  # an odd one is worked on twice
-            t, u = targets[i], targets[j]
-            one[:] = planes[t, r]
-            other[:] = planes[u, r]
+            line = image[_row(places, s, r, rows), places[s, 1] : places[s, 1] + cols]
+            _put(line, places[s, 3], known[s, :cols])
+            _without_gaps(known[s])
+        for i in range(0, amplifiers, 2):
+            j = min(i + 1, amplifiers - 1)  # an odd one is worked on twice
+            mine = image[_row(places, i, r, rows), places[i, 1] : places[i, 1] + cols]
+            yours = image[_row(places, j, r, rows), places[j, 1] : places[j, 1] + cols]
+            _put(mine, places[i, 3], one[:cols])
+            _put(yours, places[j, 3], other[:cols])
             for s in range(0, whole, 4):
-                f = matrix[t, s], matrix[t, s + 1], matrix[t, s + 2], matrix[t, s + 3]
-                g = matrix[u, s], matrix[u, s + 1], matrix[u, s + 2], matrix[u, s + 3]
+                f = matrix[i, s], matrix[i, s + 1], matrix[i, s + 2], matrix[i, s + 3]
+                g = matrix[j, s], matrix[j, s + 1], matrix[j, s + 2], matrix[j, s + 3]
                 _less(f, g, known[s], known[s + 1], known[s + 2], known[s + 3], one, other)
-            for n, line in ((i, one), (j, other)):
-                at = places[n, 0] + (rows - 1 - r if places[n, 2] else r)
-                _put(line, places[n, 3], out[at, places[n, 1] : places[n, 1] + cols])
-
-
-@_door
-def turn(values: Any, begin: Any, out: Any, to: Any, turned: Any) -> None:
-    """Copy a part of an image to a part of another one, its rows or columns backwards if asked.
-
-    Parameters
-    ----------
-    values, out : ndarray
-        float32, (rows, columns), C-contiguous.
-    begin, to : tuple of int
-        Row and column where the parts begin; the row after the last and the column after the last, of `to`.
-    turned : tuple of bool
-        Whether rows and columns run backwards.
-    """
-    top, left, bottom, right = to
-    for r in range(bottom - top):
-        from_row = begin[0] + (bottom - top - 1 - r if turned[0] else r)
-        line = values[from_row, begin[1] : begin[1] + right - left]
-        _put(line, turned[1], out[top + r, left:right])
+            _put(one[:cols], places[i, 3], mine)
+            _put(other[:cols], places[j, 3], yours)
 
 
 def factors_of(matrix: NDArray[Any]) -> NDArray[np.float32]:
@@ -164,7 +154,7 @@ def crosstalk(planes: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]
     ShapeError
         If the matrix is not of as many amplifiers.
     """
-    values = np.ascontiguousarray(planes, np.float32)
+    values = np.array(planes, np.float32, order="C")
     factors = factors_of(matrix)
     if values.ndim != 3 or len(values) != len(factors):
         raise ShapeError(
@@ -173,8 +163,7 @@ def crosstalk(planes: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]
             got=values.shape,
         )
     amplifiers, rows, cols = values.shape
-    out = np.empty((amplifiers * rows, cols), np.float32)
     places = np.zeros((amplifiers, 4), np.int64)
     places[:, 0] = rows * np.arange(amplifiers)
-    subtract(values, factors, np.arange(amplifiers), places, out)
-    return out.reshape(values.shape)
+    subtract(values.reshape(-1, cols), factors, places, rows, cols)
+    return values

@@ -116,18 +116,21 @@ class _BandTask:
     uses_blas = False  # spares the runner the care for threads of linear algebra
 
     def __call__(self, group: tuple[slice, ...]) -> None:
+        source, flags = self.source, self.out.dq if self.flagged else None
+        if isinstance(source, Grouped):
+            source.read_together(group, self.out.data, flags)
         for band in group:
-            self._run(band)
+            rows = self._read(band, None if flags is None else flags[band])
+            self.program.run(rows, source.encoding, band.start, self.out.rows(band))
 
-    def _run(self, band: slice) -> None:
-        out = self.out.rows(band)
-        flags = out.dq if self.flagged else None
-        rows: NDArray[Any] | None = None
-        if self.source.encoding == PreparedSource.encoding and not isinstance(self.source, ArraySource):
-            self.source.read_into(band, out.data, flags)  # values as they are needed, where they are needed
-        else:
-            rows = raw_rows(self.source, band, flags)
-        self.program.run(rows, self.source.encoding, band.start, out)
+    def _read(self, band: slice, flags: NDArray[np.uint32] | None) -> NDArray[Any] | None:
+        """Stored numbers; None where values as they are needed were read to where they are needed."""
+        source = self.source
+        if source.encoding != PreparedSource.encoding or isinstance(source, ArraySource):
+            return raw_rows(source, band, flags)
+        if not isinstance(source, Grouped):
+            source.read_into(band, self.out.data[band], flags)
+        return None
 
     def __reduce__(self) -> Any:
         # Another process would fill planes of its own, and leave ours empty without a word.

@@ -67,10 +67,16 @@ class Source(Protocol):
 
 @runtime_checkable
 class Grouped(Protocol):
-    """A Source whose rows depend on rows elsewhere, so that some bands are best read one after the other."""
+    """A Source of float32 values whose rows depend on rows elsewhere: some bands are best read at once."""
 
     def together(self, rows: int) -> list[tuple[slice, ...]]:
-        """All rows in bands of at most `rows`, in groups that one worker should read."""
+        """All rows, each in one band, in groups that are read at once; bands of about `rows`, if it can."""
+        ...
+
+    def read_together(
+        self, bands: tuple[slice, ...], data: NDArray[np.float32], dq: NDArray[np.uint32] | None = None
+    ) -> None:
+        """Fill the bands of a group in planes of the whole image."""
         ...
 
 
