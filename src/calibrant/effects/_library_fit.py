@@ -121,6 +121,7 @@ class Bands:
     """The task of the runner: all planes of one band of rows."""
 
     sources: tuple[Source, ...]
+    plain: tuple[bool, ...]  # sources whose numbers are values as they are
     design: Design
     dtype: str
     bias: NDArray[np.float32] | None
@@ -162,19 +163,23 @@ class Bands:
     def _read(self, rows: slice) -> Plane:
         """All frames of a band, (frames, pixels): integers as they are, else float32 with NaN."""
         cols = self.sources[0].shape[1]
-        values = np.empty((len(self.sources), (rows.stop - rows.start) * cols), self.dtype)
-        for source, out in zip(self.sources, values, strict=True):
-            plain = Encoding(values.dtype.str)
-            if source.encoding == plain and not source.has_dq:
-                source.read_into(rows, out.reshape(-1, cols))
-                continue
-            raw = np.empty((rows.stop - rows.start, cols), np.dtype(source.encoding.dtype))
-            dq = np.zeros(raw.shape, np.uint32) if source.has_dq else None
-            source.read_into(rows, raw, dq)
-            out[:] = decode(raw, source.encoding).reshape(-1)
-            if dq is not None:
-                out[(dq & BAD).reshape(-1) != 0] = np.nan
-        return values
+        values = np.empty((len(self.sources), rows.stop - rows.start, cols), self.dtype)
+        for source, plain, out in zip(self.sources, self.plain, values, strict=True):
+            if plain:
+                source.read_into(rows, out)
+            else:
+                _read_decoded(source, rows, out)
+        return values.reshape(len(values), -1)
+
+
+def _read_decoded(source: Source, rows: slice, out: Plane) -> None:
+    """Rows of a source as values; what is flagged becomes NaN."""
+    raw = np.empty(out.shape, np.dtype(source.encoding.dtype))
+    dq = np.zeros(out.shape, np.uint32) if source.has_dq else None
+    source.read_into(rows, raw, dq)
+    out[:] = decode(raw, source.encoding)
+    if dq is not None:
+        out[(dq & BAD) != 0] = np.nan
 
 
 def fit_pixels(
@@ -217,7 +222,9 @@ def fit_pixels(
         workers=hands.workers,
     )
     planes: dict[str, Plane] = {name: np.empty((rows, cols), t) for name, t in outputs.items()}
-    task = Bands(tuple(sources), design, dtype, bias, bias_variance)
+    plain = Encoding(np.dtype(dtype).str)
+    as_they_are = tuple(not source.has_dq and source.encoding == plain for source in sources)
+    task = Bands(tuple(sources), as_they_are, design, dtype, bias, bias_variance)
     for band, made in hands.map(task, plan.bands()):
         for name, plane in planes.items():
             plane[band] = made[name].reshape(-1, cols)

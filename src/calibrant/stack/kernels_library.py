@@ -19,6 +19,8 @@ Decorator = Callable[[Any], Any]
 F = np.float32
 PIECE = 1024  # pixels worked on together: all sums of them stay in the nearest cache
 SHORT = 256  # pixels of the law
+LN2 = 0.6931471805599453
+SQRT_HALF = 0x3FE6A09E667F3BCD  # bits of the float64
 LANES = {"reassoc", "nsz", "contract"}  # freedom to add in another order; NaN keep their meaning
 
 TIME, WEIGHT, SHIFT, MEMBER, STRESS = range(5)
@@ -254,88 +256,146 @@ def store(
 
 
 @inner
-def of_the_median(r: Any, p: Any, c: Any, law: Any, scale: Any, energy: Any, out: Any, found: Any) -> None:
-    """Amplitude of the detector's median law in each pixel: `found`, and `out` as of `arrhenius`."""
-    top, below, push = np.zeros((3, found.shape[0]))
-    for j in range(r.shape[0]):
-        for k in range(found.shape[0]):
-            w = law[j] * p[j, k]
-            top[k] += r[j, k] * w
-            below[k] += law[j] * w
-            push[k] -= c[j, k] * w
-    for k in range(found.shape[0]):
-        one = 1.0 / below[k] if below[k] > 0.0 else np.nan
-        found[k] = top[k] * one
-        out[RATE, k] = scale * top[k] * one
-        out[ENERGY, k] = energy
-        out[RATE_VAR, k] = scale * scale * one
-        out[ENERGY_VAR, k] = 0.0
-        out[COVARIANCE, k] = 0.0
-        out[RATE_ZERO, k] = scale * push[k] * one
-        out[ENERGY_ZERO, k] = 0.0
-        out[MISFIT, k] = np.nan
-        out[KIND, k] = MEDIAN if below[k] > 0.0 else NOTHING
+def ln(x: Any) -> Any:
+    """Natural logarithm of a positive number, to 1e-9: plain arithmetic, done for many pixels at once."""
+    bits = np.float64(x).view(np.int64)
+    k = np.int64(bits - SQRT_HALF) >> 52
+    m = np.int64(bits - (k << 52)).view(np.float64)  # within a factor sqrt(2) of 1
+    s = (m - 1.0) / (m + 1.0)
+    q = s * s
+    return LN2 * k + s * (2.0 + q * (2 / 3 + q * (2 / 5 + q * (2 / 7 + q * (2 / 9)))))
 
 
 @inner
-def straight(r: Any, p: Any, log: Any, x: Any, first: Any, expected: Any, weight: Any, sums: Any) -> None:
+def exp(x: Any) -> Any:
+    """Exponential function, to 1e-8: plain arithmetic, done for many pixels at once."""
+    y = -700.0 if x < -700.0 else x
+    y = 700.0 if y > 700.0 else y
+    k = np.floor(y / LN2 + 0.5)
+    r = y - k * LN2
+    p = 1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040)))
+    p = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * p)))
+    return p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)
+
+
+@inner
+def of_the_median(r: Any, p: Any, c: Any, law: Any) -> Any:
+    """Amplitude of the detector's median law in each pixel, its variance, and how it moves with the zero level.
+
+    NaN where no rate is known.
+    """
+    n = r.shape[1]
+    found, variance, push = np.zeros(n), np.zeros(n), np.zeros(n)
+    for j in range(r.shape[0]):
+        one = law[j]
+        for k in range(n):
+            w = one * p[j, k]
+            found[k] += r[j, k] * w
+            variance[k] += one * w
+        for k in range(n):
+            push[k] -= one * p[j, k] * c[j, k]
+    for k in range(n):
+        variance[k] = 1.0 / variance[k] if variance[k] > 0.0 else np.nan
+        found[k] *= variance[k]
+    for k in range(n):
+        push[k] *= variance[k]
+    return found, variance, push
+
+
+@inner
+def straight(r: Any, p: Any, log: Any, x: Any, first: Any, expected: Any, weight: Any) -> Any:
     """ln rate (`log`) against x, weighted with expected^2 p, p = 1 / variance; p of 0 is no rate.
 
     Rates below what can be seen are left out by what is *expected*, which their own noise does not change:
-    `weight` is then 0. sums (7, pixels): of w, w x, w x^2; ln rate and energy; 1 / determinant, 0 where the
+    `weight` is then 0. Of every pixel: sums of w, w x, w x^2; ln rate and energy; 1 / determinant, 0 where the
     line is not determined; how many rates took part.
     """
-    sums[:] = 0.0
-    log_sum, product = np.zeros((2, sums.shape[1]))
+    n = r.shape[1]
+    s, sx, sxx, level, energy = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    inverse, used = np.empty(n), np.zeros(n)
     wanted = SEEN**2 if first else LEAST**2
     guess = 3.0 if first else np.inf  # far off the law of the detector: a guess of its own
     for j in range(r.shape[0]):
-        for k in range(sums.shape[1]):
+        xj = x[j]
+        for k in range(n):
             e, rate, one = expected[j, k], r[j, k], p[j, k]
             seen = (rate > 0.0) & ((e * e * one > wanted) | (rate * rate * one > SURE**2))
             e = rate if e * guess < rate else e
-            w = e * e * one if seen else 0.0
-            weight[j, k] = w
-            sums[0, k] += w
-            sums[1, k] += w * x[j]
-            sums[2, k] += w * x[j] * x[j]
-            log_sum[k] += w * log[j, k]
-            product[k] += w * x[j] * log[j, k]
-            sums[6, k] += 1.0 if seen else 0.0
-    for k in range(sums.shape[1]):
-        s, sx, sxx = sums[0, k], sums[1, k], sums[2, k]
-        det = s * sxx - sx * sx
-        one = 1.0 / det if (sums[6, k] > 1.0) & (det > 1e-12 * s * sxx) else 0.0
-        sums[3, k] = (sxx * log_sum[k] - sx * product[k]) * one
-        sums[4, k] = -(s * product[k] - sx * log_sum[k]) * one
-        sums[5, k] = one
+            weight[j, k] = e * e * one if seen else 0.0
+            used[k] += 1.0 if seen else 0.0
+        for k in range(n):
+            w = weight[j, k]
+            s[k] += w
+            sx[k] += w * xj
+            sxx[k] += w * xj * xj
+        for k in range(n):
+            w = weight[j, k] * log[j, k]
+            level[k] += w
+            energy[k] += w * xj
+    for k in range(n):
+        det = s[k] * sxx[k] - sx[k] * sx[k]
+        inverse[k] = 1.0 / det if (used[k] > 1.0) & (det > 1e-12 * s[k] * sxx[k]) else 0.0
+    for k in range(n):
+        one, two = level[k], energy[k]
+        level[k] = (sxx[k] * one - sx[k] * two) * inverse[k]
+        energy[k] = (sx[k] * one - s[k] * two) * inverse[k]
+    return s, sx, sxx, level, energy, inverse, used
 
 
 @inner
-def settle(p: Any, c: Any, log: Any, x: Any, expected: Any, weight: Any, sums: Any, out: Any) -> None:
-    """Laws of their own, where they are determined, into `out`."""
-    push, pull, misfit = np.zeros((3, sums.shape[1]))
+def settle(p: Any, c: Any, log: Any, x: Any, expected: Any, weight: Any, line: Any) -> Any:
+    """How ln rate and energy of a line of `straight` move with the zero level; weighted squares about it."""
+    s, sx, sxx, level, energy, inverse, _ = line
+    n = s.size
+    push, pull, misfit = np.zeros(n), np.zeros(n), np.zeros(n)
     for j in range(p.shape[0]):
-        for k in range(sums.shape[1]):
-            # How ln rate moves with the zero level, weighted.
-            by = -c[j, k] * expected[j, k] * p[j, k] * sums[5, k] if weight[j, k] > 0.0 else 0.0
-            push[k] += (sums[2, k] - sums[1, k] * x[j]) * by
-            pull[k] -= (sums[0, k] * x[j] - sums[1, k]) * by
-            left = log[j, k] - sums[3, k] + sums[4, k] * x[j]
+        xj = x[j]
+        for k in range(n):
+            left = log[j, k] - level[k] + energy[k] * xj
             misfit[k] += weight[j, k] * left * left
-    for k in range(sums.shape[1]):
-        one = sums[5, k]
-        if one > 0.0:
-            level = math.exp(sums[3, k])
-            out[RATE, k] = level
-            out[ENERGY, k] = sums[4, k]
-            out[RATE_VAR, k] = sums[2, k] * one * level * level
-            out[ENERGY_VAR, k] = sums[0, k] * one
-            out[COVARIANCE, k] = sums[1, k] * one * level
-            out[RATE_ZERO, k] = push[k] * level
-            out[ENERGY_ZERO, k] = pull[k]
-            out[MISFIT, k] = misfit[k] / (sums[6, k] - 2.0) if sums[6, k] > 2.0 else np.nan
-            out[KIND, k] = OWN
+        for k in range(n):
+            by = c[j, k] * expected[j, k] * p[j, k]
+            expected[j, k] = by if weight[j, k] > 0.0 else 0.0
+        for k in range(n):
+            push[k] -= expected[j, k]
+            pull[k] -= expected[j, k] * xj
+    for k in range(n):
+        one, two = push[k], pull[k]
+        push[k] = (sxx[k] * one - sx[k] * two) * inverse[k]
+        pull[k] = (sx[k] * one - s[k] * two) * inverse[k]
+    return push, pull, misfit
+
+
+@inner
+def write(line: Any, moves: Any, median: Any, scale: Any, energy: Any, zero_var: Any, out: Any) -> None:
+    """The law of each pixel: its own where its line is determined, else that of the median."""
+    s, sx, sxx, level, slope, inverse, used = line
+    push, pull, misfit = moves
+    found, variance, median_push = median
+    n = s.size
+    for k in range(n):
+        level[k] = exp(level[k])
+    for k in range(n):
+        level[k] = level[k] if inverse[k] > 0.0 else scale * found[k]
+        push[k] = push[k] * level[k] if inverse[k] > 0.0 else scale * median_push[k]
+    for k in range(n):
+        out[RATE, k] = level[k]
+        out[ENERGY, k] = slope[k] if inverse[k] > 0.0 else energy
+    for k in range(n):
+        own = sxx[k] * inverse[k] * level[k] * level[k]
+        out[RATE_VAR, k] = (own if inverse[k] > 0.0 else scale * scale * variance[k]) + push[
+            k
+        ] ** 2 * zero_var[k]
+    for k in range(n):
+        out[ENERGY_VAR, k] = s[k] * inverse[k] + pull[k] ** 2 * zero_var[k]
+    for k in range(n):
+        out[COVARIANCE, k] = sx[k] * inverse[k] * level[k] + push[k] * pull[k] * zero_var[k]
+    for k in range(n):
+        out[RATE_ZERO, k] = push[k]
+        out[ENERGY_ZERO, k] = pull[k]
+    for k in range(n):
+        out[MISFIT, k] = misfit[k] / (used[k] - 2.0) if (used[k] > 2.0) & (inverse[k] > 0.0) else np.nan
+        out[KIND, k] = OWN if inverse[k] > 0.0 else MEDIAN if variance[k] > 0.0 else NOTHING
 
 
 @jit
@@ -349,35 +409,32 @@ def arrhenius(
     `energy` [eV]; out (9, pixels) float32, variances with those from the zero level.
     """
     many = rates.shape[0]
-    for s in range(0, rates.shape[1], SHORT):
-        e = min(s + SHORT, rates.shape[1])
-        r, p, c, log, expected, weight = np.empty((6, many, e - s))
-        sums, one, found = np.empty((7, e - s)), np.empty((9, e - s)), np.empty(e - s)
+    for start in range(0, rates.shape[1], SHORT):
+        part = slice(start, min(start + SHORT, rates.shape[1]))
+        n = part.stop - part.start
+        # Arrays of their own: of views of a single array a compiler must fear that they overlap.
+        r, p, c = np.empty((many, n)), np.empty((many, n)), np.empty((many, n))
+        log, expected, weight = np.empty((many, n)), np.empty((many, n)), np.empty((many, n))
         for j in range(many):
-            for k in range(e - s):
-                good = (var[j, s + k] > F(0)) & (abs(rates[j, s + k]) < np.inf)
-                p[j, k] = 1.0 / var[j, s + k] if good else 0.0
-                r[j, k] = rates[j, s + k] if good else 0.0
-                c[j, k] = mean[j, s + k] if good else 0.0
-            for k in range(e - s):
-                log[j, k] = math.log(F(r[j, k])) if r[j, k] > 0.0 else F(0)
-        of_the_median(r, p, c, law, scale, energy, one, found)
-        if many > 1:
-            for j in range(many):
-                for k in range(e - s):
-                    expected[j, k] = max(found[k] * law[j], 0.0)
-            straight(r, p, log, x, True, expected, weight, sums)
-            for j in range(many):
-                for k in range(e - s):
-                    expected[j, k] = math.exp(F(sums[3, k] - sums[4, k] * x[j]))
-                    p[j, k] = p[j, k] if sums[5, k] > 0.0 else 0.0
-            straight(r, p, log, x, False, expected, weight, sums)
-            settle(p, c, log, x, expected, weight, sums, one)
-        for k in range(e - s):
-            zero = zero_var[s + k]
-            one[RATE_VAR, k] += one[RATE_ZERO, k] ** 2 * zero
-            one[ENERGY_VAR, k] += one[ENERGY_ZERO, k] ** 2 * zero
-            one[COVARIANCE, k] += one[RATE_ZERO, k] * one[ENERGY_ZERO, k] * zero
-        for m in range(9):
-            for k in range(e - s):
-                out[m, s + k] = one[m, k]
+            rate, variance, centre = rates[j, part], var[j, part], mean[j, part]
+            for k in range(n):
+                good = (variance[k] > F(0)) & (abs(rate[k]) < np.inf)
+                p[j, k] = 1.0 / variance[k] if good else 0.0
+                r[j, k] = rate[k] if good else 0.0
+            for k in range(n):
+                c[j, k] = centre[k] if p[j, k] > 0.0 else 0.0
+            for k in range(n):
+                log[j, k] = ln(r[j, k]) if r[j, k] > 0.0 else 0.0
+        median = of_the_median(r, p, c, law)
+        for j in range(many):
+            for k in range(n):
+                expected[j, k] = max(median[0][k] * law[j], 0.0)
+        line = straight(r, p, log, x, True, expected, weight)
+        for j in range(many):
+            for k in range(n):
+                expected[j, k] = exp(line[3][k] - line[4][k] * x[j])
+            for k in range(n):
+                p[j, k] = p[j, k] if line[5][k] > 0.0 else 0.0
+        line = straight(r, p, log, x, False, expected, weight)
+        moves = settle(p, c, log, x, expected, weight, line)
+        write(line, moves, median, scale, energy, zero_var[part], out[:, part])
