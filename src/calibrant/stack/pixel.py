@@ -82,7 +82,6 @@ def apply_steps(frame: Frame, steps: Sequence[PixelStep], *, runner: MapRunner |
         variance=with_variance if frame.variance is None else _loaded(frame.variance),
         systematic=with_systematic if frame.systematic is None else _loaded(frame.systematic),
         dq=None if frame.dq is None else np.asarray(_loaded(frame.dq), np.uint32),
-        may_be_nan=_may_be_nan(source.encoding),
     )
     rows, cols = source.shape
     out = Band.empty((rows, cols), variance=with_variance, systematic=with_systematic)
@@ -227,7 +226,6 @@ class PreparedSource:
             self._all_steps,
             self.shape,
             keep_dq=self.source.has_dq,
-            may_be_nan=_may_be_nan(self.source.encoding),
         )
 
     @cached_property
@@ -277,10 +275,6 @@ def _source_of(data: Plane, name: str) -> Source:
 
 def _loaded(plane: Plane) -> NDArray[Any]:
     return plane.load() if isinstance(plane, Lazy) else plane
-
-
-def _may_be_nan(encoding: Encoding) -> bool:
-    return np.dtype(encoding.dtype).kind == "f" or encoding.blank is not None
 
 
 def raw_rows(

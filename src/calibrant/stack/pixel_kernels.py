@@ -1,8 +1,9 @@
 """The fused pixel kernel: decodes rows and runs a list of small operations on each while it is in the cache.
 
 One function, `run`, is called from outside. It is an interpreter: a program is an array of operations
-(`ops`: code, plane, bits), their constants, and a tuple of planes of a fixed length, so that numba compiles
-it once for every list of steps and every kind of raw data.
+(`ops`: code, planes, bits), their constants, and a tuple of planes of a fixed length, so that numba compiles
+it once for every list of steps and every kind of raw data. What comes in one order in almost every list is
+one operation (`START` and `CHECK` with an offset, `LIGHT`): each pixel is loaded and stored once for all of it.
 
 Why it looks as it does:
 
@@ -31,7 +32,10 @@ BLOCK = 16384
 # Operation codes.
 START, CHECK, ADD, NOISE, FIRST_NOISE, DIVIDE, DIVIDE_SYSTEMATIC, SCALE, SCALE_VARIANCE = range(9)
 SCALE_SYSTEMATIC, FLAG, SET_VARIANCE, SET_SYSTEMATIC, ADD_SYSTEMATIC = range(9, 14)
-FINISH_VARIANCE, FINISH_SYSTEMATIC, CURVE, CURVE_VARIANCE, CURVE_SYSTEMATIC = range(14, 19)
+FINISH_VARIANCE, FINISH_SYSTEMATIC, CURVE, CURVE_VARIANCE, CURVE_SYSTEMATIC, LIGHT = range(14, 20)
+
+OPERANDS, CONSTANTS = 4, 3
+"""Planes and constants of an operation; the first constant of a division is its scale."""
 
 CURVE_HEAD = 5
 """Numbers before the table of an amplifier in a row of curves: start, 1/spacing, low, high, saturation."""
@@ -92,26 +96,29 @@ def _decode_words(stored: Any, swap: Any, integers: Any, scale: Any, zero: Any, 
 
 
 @_jit
-def _start(flags: Any, limit: Any, bits: Any, data: Any, dq: Any) -> None:
-    """First flags: those given, saturation, and data that are no numbers; infinities become NaN."""
+def _start(flags: Any, offset: Any, limit: Any, factor: Any, bits: Any, data: Any, dq: Any) -> None:
+    """First flags: those given, saturation, and data that are no numbers; infinities become NaN.
+
+    Then offset * factor is added.
+    """
     given = flags.view(np.uint32)
     for k in range(data.shape[0]):
         x = data[k]
         nothing = x - x  # 0 for numbers, NaN for NaN and infinities
         x += nothing
-        data[k] = x
+        data[k] = x + offset[k] * factor
         saturated = np.uint32(SATURATED) if x >= limit else np.uint32(0)
         dq[k] = given[k] | saturated | (np.uint32(0) if nothing == np.float32(0) else bits)
 
 
 @_jit
-def _check(limit: Any, bits: Any, data: Any, dq: Any) -> None:
+def _check(offset: Any, limit: Any, factor: Any, bits: Any, data: Any, dq: Any) -> None:
     """The same later on, on top of the flags that stand."""
     for k in range(data.shape[0]):
         x = data[k]
         nothing = x - x
         x += nothing
-        data[k] = x
+        data[k] = x + offset[k] * factor
         saturated = np.uint32(SATURATED) if x >= limit else np.uint32(0)
         dq[k] |= saturated | (np.uint32(0) if nothing == np.float32(0) else bits)
 
@@ -163,6 +170,28 @@ def _divide(divisor: Any, scale: Any, bits: Any, data: Any, variance: Any, dq: A
         data[k] = y + nothing
         variance[k] = variance[k] * ((i * scale) * (i * scale)) + nothing
         dq[k] |= (np.uint32(0) if i == i else bad_divisor) | (
+            np.uint32(0) if nothing == np.float32(0) else bad
+        )
+
+
+@_jit
+def _light(planes: Any, constants: Any, bits: Any, data: Any, variance: Any, dq: Any) -> None:
+    """From counts above the bias to light: first noise, an offset, flags and a division, in this order."""
+    read_noise, offset, flags, divisor = planes
+    scale, inverse_gain, factor = constants
+    given = flags.view(np.uint32)
+    bad_divisor, bad = bits, bits & np.uint32(DO_NOT_USE)
+    for k in range(data.shape[0]):
+        x = data[k]
+        signal = np.float32(0) if x < np.float32(0) else x  # NaN stays
+        v = read_noise[k] * read_noise[k] + signal * inverse_gain
+        x += offset[k] * factor
+        i = _inverse(divisor[k])
+        y = x * (i * scale)
+        nothing = y - y
+        data[k] = y + nothing
+        variance[k] = v * ((i * scale) * (i * scale)) + nothing
+        dq[k] |= (given[k] | (np.uint32(0) if i == i else bad_divisor)) | (
             np.uint32(0) if nothing == np.float32(0) else bad
         )
 
@@ -273,9 +302,8 @@ def _operand(plane: Any, row: Any, scratch: Any) -> Any:
 @_joined
 def _operate(
     code: Any,
-    plane: Any,
-    second: Any,
-    c: Any,
+    operands: Any,
+    constants: Any,
     bits: Any,
     spare: Any,
     data: Any,
@@ -284,10 +312,14 @@ def _operate(
     dq: Any,
 ) -> None:
     """One operation on one row."""
+    plane, second = operands[0], operands[1]
+    c = constants[0]
     if code == START:
-        _start(plane, c, bits, data, dq)
+        _start(plane, second, c, constants[1], bits, data, dq)
     elif code == CHECK:
-        _check(c, bits, data, dq)
+        _check(second, c, constants[1], bits, data, dq)
+    elif code == LIGHT:
+        _light(operands, constants, bits, data, variance, dq)
     elif code == ADD:
         _add(plane, c, data)
     elif code == NOISE:
@@ -326,23 +358,6 @@ def _operate(
 
 
 @_joined
-def _run_block(program: Any, start: Any, stop: Any, first: Any, scratch: Any, out: Any) -> None:
-    """Every operation on some rows, one operation after the other."""
-    ops, consts, planes = program
-    data, _, variance, systematic, dq = out
-    for i in range(ops.shape[0]):
-        # Once for a block, not for a row: picking an array from a tuple costs as much as a row's operation.
-        plane, second = planes[ops[i, 1]], planes[ops[i, 2]]
-        code, bits, c = ops[i, 0], np.uint32(ops[i, 3]), consts[i]
-        for r in range(start, stop):
-            v = variance[r if variance.shape[0] > 1 else 0]
-            s = systematic[r if systematic.shape[0] > 1 else 0]
-            a = _operand(plane, first + r, scratch[0])
-            b = _operand(second, first + r, scratch[1])
-            _operate(code, a, b, c, bits, scratch[2:], data[r], v, s, dq[r])
-
-
-@_joined
 def _decode(raw: Any, form: Any, r: Any, first: Any, values: Any, bits: Any) -> None:
     """Stored numbers of one row, from a column on, to float32 values, which are written as bits in part."""
     halves, words = raw
@@ -353,6 +368,32 @@ def _decode(raw: Any, form: Any, r: Any, first: Any, values: Any, bits: Any) -> 
         _decode_halves(stored, swap, flip, np.float32(scale), np.float32(zero), values)
     elif code != KEEP:
         _decode_words(words[r, first : first + values.shape[0]], swap, code == I4, scale, zero, bits, values)
+
+
+@_joined
+def _run_block(
+    raw: Any, form: Any, program: Any, start: Any, stop: Any, first: Any, scratch: Any, out: Any
+) -> None:
+    """Every operation on some rows, one operation after the other; the first decodes them, too."""
+    ops, consts, planes = program
+    data, words, variance, systematic, dq = out
+    for i in range(ops.shape[0]):
+        # Once for a block, not for a row: picking an array from a tuple costs as much as a row's operation.
+        w, x, y, z = planes[ops[i, 1]], planes[ops[i, 2]], planes[ops[i, 3]], planes[ops[i, 4]]
+        code, bits = ops[i, 0], np.uint32(ops[i, 5])
+        constants = consts[i, 0], consts[i, 1], consts[i, 2]
+        for r in range(start, stop):
+            if i == 0:
+                _decode(raw, form, r, 0, data[r], words[r])
+            v = variance[r if variance.shape[0] > 1 else 0]
+            s = systematic[r if systematic.shape[0] > 1 else 0]
+            operands = (
+                _operand(w, first + r, scratch[0]),
+                _operand(x, first + r, scratch[1]),
+                _operand(y, first + r, scratch[2]),
+                _operand(z, first + r, scratch[3]),
+            )
+            _operate(code, operands, constants, bits, scratch[OPERANDS:], data[r], v, s, dq[r])
 
 
 @_door
@@ -367,8 +408,8 @@ def run(raw: Any, form: Any, program: Any, first: Any, out: Any) -> None:
     form : tuple
         Code of the numbers, whether their bytes are swapped, scale and zero: value = stored * scale + zero.
     program : tuple
-        ops int64 (n, 4): code, plane, second plane, bits; consts float32 (n,); planes: `PLANES` read-only
-        float32 arrays.
+        ops int64 (n, 6), at least one: code, `OPERANDS` planes, bits; consts float32 (n, `CONSTANTS`);
+        planes: `PLANES` read-only float32 arrays.
     first : int
         Row of the planes that belongs to row 0 of the band.
     out : tuple
@@ -377,12 +418,9 @@ def run(raw: Any, form: Any, program: Any, first: Any, out: Any) -> None:
     """
     rows, cols = out[0].shape
     block = max(1, BLOCK // max(1, cols))
-    scratch = np.empty((4, cols), np.float32)
+    scratch = np.empty((OPERANDS + 2, cols), np.float32)
     for start in range(0, rows, block):
-        stop = min(start + block, rows)
-        for r in range(start, stop):
-            _decode(raw, form, r, 0, out[0][r], out[1][r])
-        _run_block(program, start, stop, first, scratch, out)
+        _run_block(raw, form, program, start, min(start + block, rows), first, scratch, out)
 
 
 @_jit

@@ -142,7 +142,6 @@ def compile_steps(
     systematic: NDArray[Any] | bool = False,
     dq: NDArray[Any] | None = None,
     keep_dq: bool = False,
-    may_be_nan: bool = True,
 ) -> Program:
     """The program of `steps` for images of `shape`.
 
@@ -155,11 +154,9 @@ def compile_steps(
         Flags at the start; None: no flags.
     keep_dq : bool
         Start from the flags that stand in the band.
-    may_be_nan : bool
-        Whether the stored numbers can be NaN or blank.
     """
     build = _Builder((shape[0], shape[1]))
-    build.start(steps, dq, keep_dq=keep_dq, may_be_nan=may_be_nan)
+    build.start(steps, dq, keep_dq=keep_dq)
     build.variance.start(variance)
     build.systematic.start(systematic)
     for step in steps:
@@ -187,20 +184,43 @@ class _ErrorPlane:
         self.begun = True
 
 
+@dataclass
+class _Operation:
+    """One operation of a program: places of its planes (0: a row of zeros) and constants, as far as used."""
+
+    code: int
+    planes: list[int]
+    consts: list[float]
+    bits: int = 0
+
+    @property
+    def row(self) -> list[int]:
+        """As the kernel takes it."""
+        return [self.code, *self.planes, *[0] * (kernel.OPERANDS - len(self.planes)), self.bits]
+
+    @property
+    def constants(self) -> list[float]:
+        """As the kernel takes them."""
+        return [*self.consts, *[_NO_FACTOR] * (kernel.CONSTANTS - len(self.consts))]
+
+
+_NO_FACTOR = -1.0  # of the row of zeros: less zero changes no number, plus zero makes 0 of -0
+_NO_OPERATION = _Operation(-1, [0], [_NO_FACTOR])
+
+
 class _Builder:
     """Writes a program operation by operation, leaving out and joining what it can."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
-        self.ops: list[tuple[int, int, int, int]] = []
-        self.consts: list[float] = []
+        self.ops: list[_Operation] = []
         self.planes: list[NDArray[np.float32]] = []
         self.places: dict[tuple[int, type], int] = {}  # of the planes above, by the arrays of the steps
         self.parts: list[Any] = []
         self.variance = _ErrorPlane(self, kernel.SET_VARIANCE)
         self.systematic = _ErrorPlane(self, kernel.SET_SYSTEMATIC)
         self.dirty = False  # data may have become infinite, or errors be numbers where the data are NaN
-        self.divisions: list[int] = []  # operations that can take a following scale
+        self.divisions: list[_Operation] = []  # that can take a following scale
         self.checked = False  # whether the saturation of the next step was looked at already
 
     def add(
@@ -215,9 +235,9 @@ class _Builder:
     ) -> None:
         self._put(code, (self._hold(plane, dtype), self._hold(second, dtype)), c, bits)
 
-    def _put(self, code: int, where: tuple[int, int], c: float, bits: int = 0) -> None:
-        self.ops.append((code, *where, int(bits)))
-        self.consts.append(c)
+    def _put(self, code: int, where: tuple[int, ...], c: float, bits: int = 0) -> _Operation:
+        self.ops.append(_Operation(code, [*where], [c], int(bits)))
+        return self.ops[-1]
 
     def _hold(self, plane: Operand | None, dtype: type[np.generic]) -> int:
         """Place of a plane in the tuple; 0 is a row of zeros, for operations without one."""
@@ -231,14 +251,12 @@ class _Builder:
             self.planes.append(_plane(plane, self.shape, dtype))
         return self.places[key]
 
-    def start(
-        self, steps: Sequence[PixelStep], dq: NDArray[Any] | None, *, keep_dq: bool, may_be_nan: bool
-    ) -> None:
+    def start(self, steps: Sequence[PixelStep], dq: NDArray[Any] | None, *, keep_dq: bool) -> None:
         if not keep_dq:
             limit = steps[0].saturation if steps else None
             self.checked = True
             self.add(kernel.START, dq, c=math.nan if limit is None else limit, bits=NO_DATA, dtype=np.uint32)
-        elif may_be_nan:
+        else:
             self.add(kernel.CHECK, c=math.nan, bits=NO_DATA)
 
     def step(self, step: PixelStep) -> None:
@@ -274,13 +292,22 @@ class _Builder:
     def _offset(self, step: PixelStep) -> None:
         if step.offset is not None:
             self.divisions, self.dirty = [], True
-            self.add(kernel.ADD, step.offset, c=-step.offset_factor)
+            self._add_offset(step.offset, -step.offset_factor)
         if step.offset_variance is not None and self.systematic.wanted:
             factor = step.offset_factor**2
             if self.systematic.begun:
                 self.add(kernel.ADD_SYSTEMATIC, step.offset_variance, c=factor)
             else:
                 self.systematic.set(step.offset_variance, factor)
+
+    def _add_offset(self, offset: Operand, factor: float) -> None:
+        """As an operation, or in the loop of the check before it."""
+        last = self.ops[-1] if self.ops else None
+        if last is None or last.code not in (kernel.START, kernel.CHECK) or len(last.consts) > 1:
+            self.add(kernel.ADD, offset, c=factor)
+            return
+        last.planes[1] = self._hold(offset, np.float32)
+        last.consts.append(factor)
 
     def _noise(self, step: PixelStep) -> None:
         if step.makes_variance and self.variance.wanted:
@@ -293,21 +320,44 @@ class _Builder:
     def _divisor(self, step: PixelStep) -> None:
         if step.divisor is None:
             return
-        self.divisions = [len(self.ops)]
-        self.add(kernel.DIVIDE, step.divisor, bits=DQ.DO_NOT_USE | step.divisor_flag)
+        bits = int(DQ.DO_NOT_USE | step.divisor_flag)
+        divisor = self._hold(step.divisor, np.float32)
+        noise, offset, flags = self._before_division()
+        if noise is None:
+            self.divisions = [self._put(kernel.DIVIDE, (divisor,), 1.0, bits)]
+        else:
+            planes = noise.planes[0], offset.planes[0], flags.planes[0], divisor
+            self.divisions = [self._put(kernel.LIGHT, planes, 1.0, bits)]
+            self.divisions[0].consts += [noise.consts[0], offset.consts[0]]
         if self.systematic.wanted and step.divisor_variance is not None and not self.systematic.begun:
             self.systematic.set(0.0)
         if self.systematic.begun:
-            self.divisions.append(len(self.ops))
             self.add(kernel.DIVIDE_SYSTEMATIC, step.divisor, step.divisor_variance)
+            self.divisions.append(self.ops[-1])
         self.dirty = False
+
+    def _before_division(self) -> tuple[_Operation | None, _Operation, _Operation]:
+        """Noise, offset and flags that end the program, taken out of it; no noise: all are left in it.
+
+        What is done to the systematic variance alone may stand between them.
+        """
+        alone = kernel.SET_SYSTEMATIC, kernel.ADD_SYSTEMATIC
+        rest = [op for op in self.ops if op.code not in alone]
+        found = []
+        for code in (kernel.FLAG, kernel.ADD, kernel.FIRST_NOISE):
+            found.append(rest.pop() if rest and rest[-1].code == code else _NO_OPERATION)
+        flags, offset, noise = found
+        if noise is _NO_OPERATION:
+            return None, offset, flags
+        self.ops = [op for op in self.ops if not any(op is one for one in found)]
+        return noise, offset, flags
 
     def _scale(self, scale: float) -> None:
         if scale == 1.0:
             return
         if self.divisions:
-            for where in self.divisions:
-                self.consts[where] *= scale
+            for division in self.divisions:
+                division.consts[0] *= scale
             return
         self.dirty = True
         self.add(kernel.SCALE, c=scale)
@@ -318,9 +368,10 @@ class _Builder:
 
     def _end_part(self) -> None:
         padding = [_plane(0.0, (1, 1), np.float32)] * (kernel.PLANES - len(self.planes))
-        ops = np.array(self.ops, np.int64).reshape(-1, 4)
-        self.parts.append((ops, np.array(self.consts, np.float32), (*self.planes, *padding)))
-        self.ops, self.consts, self.planes, self.places, self.divisions = [], [], [], {}, []
+        ops = np.array([op.row for op in self.ops], np.int64).reshape(-1, kernel.OPERANDS + 2)
+        consts = np.array([op.constants for op in self.ops], np.float32).reshape(-1, kernel.CONSTANTS)
+        self.parts.append((ops, consts, (*self.planes, *padding)))
+        self.ops, self.planes, self.places, self.divisions = [], [], {}, []
 
     def program(self) -> Program:
         if self.dirty:
