@@ -16,6 +16,7 @@ from calibrant.errors import CalibrantError, ConfigError, FileError
 from calibrant.files.cube import Tables, plane_cards
 from calibrant.files.header import HDU, Contents, Header, inspect, scan_headers
 from calibrant.files.layouts import refuse_several
+from calibrant.files.ramp import find_ramp, four_axes
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument, load, recognise
 from calibrant.instrument.model import PLANE_KEYS
@@ -28,6 +29,11 @@ FORM = "CALFORM"  # card of files of ours: "product" or "frame"
 SUFFIX = re.compile(r"\.(fits?|fts)(\.(gz|fz))?$", re.IGNORECASE)
 TOPS = {"|u1": 255.0, ">i2": 32767.0}
 """Largest stored number of the types that a converter fills; no detector fills the wider ones."""
+COUNTS = frozenset(
+    {"nframes", "groupgap", "fastaxis", "slowaxis", "substrt1", "substrt2", "outputs"}
+    | {f"border_{side}" for side in ("bottom", "top", "left", "right")}
+)
+"""Free facts of ramps that are whole numbers."""
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -114,6 +120,8 @@ def _exposures(
     instrument: Instrument, contents: Contents, path: str, kinds: KindTable | None
 ) -> list[Exposure]:
     """The exposures of a file: one, or a plane each."""
+    if instrument.layout.form == "ramp":
+        return [_ramp(instrument, contents, path, kinds)]
     if instrument.layout.form != "cube" or contents.header().get(FORM) is not None:
         return [_exposure(instrument, contents, path, kinds)]
     contents = inspect(path)
@@ -146,6 +154,35 @@ def _exposure(instrument: Instrument, contents: Contents, path: str, kinds: Kind
         exposure = _with_amplifiers(exposure, contents, instrument)
     exposure = _with_limit(exposure, unit, instrument)
     return exposure if kinds is None else kinds.apply(exposure)
+
+
+def _ramp(instrument: Instrument, contents: Contents, path: str, kinds: KindTable | None) -> Exposure:
+    """One exposure read up the ramp; images among them, such as slopes, are listed as they are."""
+    contents = inspect(path)
+    unit = find_ramp(contents, instrument.layout.hdu)
+    if unit is None:
+        return _exposure(instrument, contents, path, kinds)
+    header, shape = contents.header(unit.index), four_axes(unit.shape)
+    exposure = instrument.exposure(header, path)
+    applied = exposure.applied | (_done_by_us(header) if header.get(FORM) == "frame" else frozenset())
+    exposure = replace(exposure, shape=shape, keys=ramp_keys(exposure, shape), applied=applied)
+    exposure = _with_limit(exposure, unit, instrument)
+    return exposure if kinds is None else kinds.apply(exposure)
+
+
+def ramp_keys(exposure: Exposure, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The free facts of a ramp: counts as whole numbers, those of its axes, and one time from the other."""
+    keys = {
+        key: int(value) if key in COUNTS and float(value).is_integer() else value
+        for key, value in exposure.keys.items()
+    }
+    keys |= {"integrations": shape[0], "groups": shape[1]}
+    frames = keys.get("nframes", 1) + keys.get("groupgap", 0)
+    if "group_time" not in keys and "frame_time" in keys:
+        keys["group_time"] = keys["frame_time"] * frames
+    elif "frame_time" not in keys and "group_time" in keys:
+        keys["frame_time"] = keys["group_time"] / frames
+    return keys
 
 
 def _one_image(contents: Contents, hdu: int | str | None) -> tuple[Contents, HDU]:

@@ -19,6 +19,7 @@ from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument, names
 
 if TYPE_CHECKING:
+    from calibrant.exposures.ramps import Ramp
     from calibrant.files.hashing import HashCache
     from calibrant.product import Input
     from calibrant.stack.source import Source
@@ -386,6 +387,22 @@ class Exposures(Sequence[Exposure]):
         self.one("binning")
         _ = self.shape
         return tuple(source_of(item, self.instrument, self._steps) for item in self._items)
+
+    def ramps(self) -> list[Ramp]:
+        """The exposures as ramps, to be read some rows at a time; no pixel of a file is read.
+
+        Raises
+        ------
+        FileError, ShapeError
+            If a file, or a frame, holds none.
+        OptionError
+            If steps were to prepare them.
+        """
+        from calibrant.exposures.ramps import ramp_of
+
+        if self._steps:
+            raise OptionError("ramps are read as they are: steps prepare images", do="leave through out")
+        return [ramp_of(item, self.instrument) for item in self._items]
 
     def frame(self, index: int) -> Frame:
         """One frame; its planes stay in the file until `load`, unless steps are to be done."""

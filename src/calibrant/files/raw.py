@@ -7,6 +7,8 @@ from typing import Any, cast
 from calibrant.errors import SelectionError
 from calibrant.files import fits
 from calibrant.files.cube import plane_source
+from calibrant.files.ramp import find_ramp, ramp_frame
+from calibrant.files.source import FitsSource
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
 from calibrant.instrument.readout import image_shape, parts_of
@@ -27,6 +29,10 @@ def raw_source(exposure: Exposure, instrument: Instrument) -> Source:
         If the file cannot be used.
     """
     path = _path(exposure)
+    if instrument.layout.form == "ramp":
+        contents = fits.inspect(path)
+        unit = find_ramp(contents, instrument.layout.hdu)
+        return fits.open_source(path) if unit is None else FitsSource.of(contents, unit)
     if instrument.layout.form == "single":
         return fits.open_source(path, instrument.layout.hdu)
     if instrument.layout.form == "cube" and "plane" in exposure.keys:
@@ -53,6 +59,10 @@ def raw_frame(exposure: Exposure, instrument: Instrument) -> Frame:
     if form == "cube" and "plane" in exposure.keys:
         source, header = raw_source(exposure, instrument), fits.read_header(path, exposure.keys["hdu"])
         return Frame(cast(Any, source), unit=exposure.unit, header=header.cards)
+    if form == "ramp":
+        hdu = None  # of an image among ramps
+        if not _is_ours(path) and (frame := ramp_frame(path, instrument.layout.hdu)) is not None:
+            return frame
     ours = (by_amplifiers or hdu is not None) and _is_ours(path)
     if by_amplifiers and not ours:
         source = raw_source(exposure, instrument)

@@ -30,6 +30,7 @@ MERGED = (
     "relative_tolerance",
     "minimum",
     "levels",
+    "readout",
 )
 
 

@@ -122,7 +122,8 @@ class Layout(Model):
         side by side, in the order of the file's amplifiers, else their data, each in its place; or ``cube``:
         each plane of an HDU is an exposure, and a single image is a cube of one plane. Rules find the number
         of the plane, from 0, under ``PLANE``, its HDU under ``HDU``, and what the file's binary tables say of
-        it under ``TABLE.COLUMN``.
+        it under ``TABLE.COLUMN``; or ``ramp``: the groups of one exposure, read up the ramp, as an image of
+        the axes integration, group, row and column, or group, row and column.
     hdu : int or str
         Of the image or cube; the first with two axes if not given.
     also : list of str
@@ -131,7 +132,7 @@ class Layout(Model):
         Table -> cube whose planes its rows describe, in their order. Other tables have one row, for all.
     """
 
-    form: Literal["single", "amplifiers", "cube"] = "single"
+    form: Literal["single", "amplifiers", "cube", "ramp"] = "single"
     hdu: int | str | None = None
     also: tuple[str, ...] = ()
     tables: dict[str, str] = Field(default={})

@@ -13,9 +13,10 @@ from pydantic import Field, field_validator
 
 from calibrant.errors import ConfigError, HeaderError
 from calibrant.frame import Exposure
+from calibrant.instrument.clock import Border, Clock
 from calibrant.instrument.detector import Detector, Layout
 from calibrant.instrument.focal_plane import FocalPlane
-from calibrant.instrument.readout import Readout, header_sections, image_shape, readouts_of
+from calibrant.instrument.readout import Readout, header_sections, image_shape, of_outputs, readouts_of
 from calibrant.instrument.rules import (
     AppliedRule,
     BinningRule,
@@ -28,6 +29,7 @@ from calibrant.instrument.rules import (
     base_name,
 )
 from calibrant.instrument.stated import amplifier_key, stated_sections
+from calibrant.instrument.timing import ReadoutRules, no_readout
 
 NUMBERS = frozenset({"exptime", "darktime", "temperature", "gain", "read_noise", "saturation"})
 PLANE_KEYS = ("hdu", "plane")
@@ -100,6 +102,8 @@ class Instrument(Model):
         By name; detectors that are alike share one table, with `names`.
     focal_plane : FocalPlane or None
         Where they stand, if there are several.
+    readout : ReadoutRules or None
+        How arrays that are read up the ramp are clocked, and their reference pixels.
     match : table of list of str
         Kind of master -> facts that must agree with a frame.
     tolerance, relative_tolerance : table of float
@@ -133,6 +137,7 @@ class Instrument(Model):
     detectors: dict[str, Detector] = Field(default={})
     focal_plane: FocalPlane | None = None
     layout: Layout = Layout()
+    readout: ReadoutRules | None = None
     match: dict[str, tuple[str, ...]] = Field(default={})
     tolerance: dict[str, float] = Field(default={})
     relative_tolerance: dict[str, float] = Field(default={})
@@ -321,7 +326,28 @@ class Instrument(Model):
         HeaderError
             If a section does not lie in the image.
         """
-        return readouts_of(self.detector(exposure.detector), exposure, self.layout.form)
+        detector = self.detector(exposure.detector)
+        if self.readout is not None and not detector.amplifiers and exposure.shape:
+            return of_outputs(detector, self.clock(exposure))
+        return readouts_of(detector, exposure, self.layout.form)
+
+    def clock(self, exposure: Exposure) -> Clock:
+        """When each pixel of an exposure is read.
+
+        Raises
+        ------
+        ConfigError
+            If the instrument does not say it.
+        HeaderError
+            If what the header says cannot be.
+        """
+        if self.readout is None:
+            raise no_readout(self.name)
+        return self.readout.clock(exposure)
+
+    def reference(self, exposure: Exposure) -> Border:
+        """Reference pixels at the sides of the image of an exposure; none if the instrument knows of none."""
+        return Border() if self.readout is None else self.readout.reference(exposure)
 
     def nominal(self, exposure: Exposure) -> Nominal:
         """Gain, read noise and saturation: the header's where it states them, else the file's.

@@ -9,6 +9,7 @@ from typing import Any
 
 from calibrant.errors import ConfigError, HeaderError
 from calibrant.frame import Exposure
+from calibrant.instrument.clock import Clock
 from calibrant.instrument.detector import Amplifier, Detector, HeaderSections
 from calibrant.instrument.rules import Header
 from calibrant.instrument.sections import Section, binned, bounds, format_section, is_inside, parse_section
@@ -70,6 +71,18 @@ def readouts_of(detector: Detector, exposure: Exposure, form: str) -> tuple[Read
     if len(exposure.shape) >= 2:
         _check_inside(found, (exposure.shape[-2], exposure.shape[-1]), exposure.path)
     return found
+
+
+def of_outputs(detector: Detector, clock: Clock) -> tuple[Readout, ...]:
+    """The outputs of an array as amplifiers, ``1`` the first that is read, their columns as slices."""
+    found = []
+    for number in range(clock.outputs):
+        begin = number * clock.width if clock.fast > 0 else clock.cols - (number + 1) * clock.width
+        block = slice(begin, begin + clock.width)
+        whole = slice(0, clock.rows)
+        section = (whole, block) if abs(clock.fast) == 1 else (block, whole)
+        found.append(_with_nominal(Readout(name=str(number + 1), data=section, place=section), detector))
+    return tuple(found)
 
 
 def image_shape(detector: Detector, binning: tuple[int, int]) -> tuple[int, int]:
