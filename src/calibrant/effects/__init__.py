@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         pedestal,
         ramp,
         read_noise,
+        row_parity,
         sky_flat,
     )
 
@@ -53,6 +54,7 @@ __all__ = [
     "pedestal",
     "ramp",
     "read_noise",
+    "row_parity",
     "sky_flat",
 ]
 

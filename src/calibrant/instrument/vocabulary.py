@@ -15,6 +15,7 @@ EFFECTS = (
     "amplifier_offsets",
     "read_noise",
     "ramp",
+    "row_parity",
     "dark",
     "dark_scaling",
     "dark_library",
