@@ -129,7 +129,7 @@ def test_words_for_a_reader(calibrant, files, tmp_path):
         "--models", "mult,poly1", "--no-plots", "--out", out, "--product", tmp_path / "b.fits",
     )  # fmt: skip
     assert told.code == 0 and told.err == ""
-    assert "pixels are cut (from > 2500)" in told.out and "1.5" in told.out
+    assert "pixels are cut (first dark > 2500)" in told.out and "1.5" in told.out
     assert f"fit file: {out}  product: {tmp_path / 'b.fits'}" in told.out
     hot = int((np.round(cal.read(tmp_path / "b.fits").planes["dark_from"]) > 2500).sum())
     assert f"dark scaling of {62 * 341 - hot} pixels" in told.out
@@ -145,6 +145,50 @@ def test_a_light_is_fitted_in_its_calm_window(calibrant, files, tmp_path):
     add, poly1 = told.json["models"]
     assert add["n"] < 62 * 341 / 10 and add["coefficients"] == pytest.approx([100.0])
     assert poly1["coefficients"] == pytest.approx([1.0, 100.0])
+
+
+def test_the_first_dark_of_a_file_is_told_to_be_another(calibrant, files, tmp_path):
+    words = (
+        "-i",
+        "iuvs",
+        "--models",
+        "poly1",
+        "--no-plots",
+        "--json",
+        "--overwrite",
+        "--out",
+        tmp_path / "o.fits",
+    )
+    for first, told in ((0, True), (1, False)):
+        done = calibrant("measure", "dark-scaling", f"{l1b(files)}[{first}]", f"{l1b(files)}[2]", *words)
+        assert any("of order first, the second of order later" in n for n in done.json["notes"]) == told
+
+
+def test_a_file_without_darks_gives_none_of_its_lights(calibrant, files, tmp_path):
+    light = tmp_path / "mvn_iuv_l1b_cruisecal2-mode080-muv_20140522T120029_v00_r00.fits"
+    write_raw(light, None, {}, [("detector_raw", np.arange(62 * 341.0).reshape(1, 62, 341), {})])
+    for name in (str(light), f"{light}[0]"):
+        told = calibrant("measure", "dark-scaling", name, files / "whole2.fits", "--out", tmp_path / "o.fits")
+        assert told.code == 2 and "no image 'detector_dark'" in told.sentence
+
+
+def test_physics_of_a_pair_is_said(calibrant, tmp_path):
+    rng = np.random.default_rng(3)
+    true = rng.gamma(4.0, 50.0, (60, 80))
+    for name, factor, temperature in (("cold", 1.0, -10.0), ("warm", 2.0, -5.0)):
+        plane = 900 + factor * true + rng.normal(0, 3, true.shape)
+        write_raw(tmp_path / f"{name}.fits", plane, {"EXPTIME": 60.0, "CCD-TEMP": temperature})
+    words = ("--models", "affine", "--no-plots", "--zero", "900", "--gain", "1e6", "--read-noise", "3")
+    told = calibrant(
+        "measure", "dark-scaling", tmp_path / "cold.fits", tmp_path / "warm.fits", *words,
+        "--window", "unlit", "--out", tmp_path / "o.fits",
+    )  # fmt: skip
+    assert told.code == 0, told.err
+    line = next(line for line in told.out.splitlines() if line.startswith("affine:"))
+    found = re.fullmatch(r"affine: temperature factor ([\d.]+) .*level factor ([\d.]+) .*, drift .*", line)
+    assert found is not None, told.out
+    assert [float(value) for value in found.groups()] == pytest.approx([2.0, 2.0], abs=0.02)
+    assert "times as much" not in told.out
 
 
 def test_a_fit_file_can_be_fitted_again(calibrant, scaled, tmp_path):
@@ -190,6 +234,9 @@ def test_names_of_models(text, names):
         (("{whole1}", "{small}"), "differ in shape"),
         (("{whole1}", "{zero}"), "zero everywhere"),
         (("{whole1}", "{long}"), "exposure time"),
+        (("{whole1}", "{whole2}", "--models", "york"), "york needs the noise of each pixel"),
+        (("{whole1}", "{whole2}", "--hot", "1e-3"), "leaves none"),
+        (("{whole1}", "{whole2}", "--window", "[1:900,1:15]"), "beyond the image"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(calibrant, files, tmp_path, words, sentence):

@@ -263,6 +263,20 @@ def test_noise_model_sets_the_weights():
     assert found.quantity("noise_scale", "york").value == pytest.approx(1.0, abs=0.03)
 
 
+@pytest.mark.parametrize("model", ["york", "robust", "huber"])
+def test_noise_that_is_not_that_of_the_pixels_is_told(model):
+    """A bias that the noise model takes for signal makes the noise too large, and the weights wrong."""
+    rng = np.random.default_rng(31)
+    true = rng.gamma(9.0, 20.0, (60, 60))
+    x, y = (1000 + rng.poisson(f * true) + rng.normal(0, 5, true.shape) for f in (1.0, 1.3))
+    for zero, least, most in ((1000.0, 0.95, 1.05), (0.0, 0.3, 0.6)):
+        found = measure(x, y, model=model, noise=NoiseModel(1.0, 5.0, zero))
+        assert least < found.quantity("noise_scale", model).value < most
+        assert any("as much as the noise given" in note for note in found.provenance.notes) == (zero == 0)
+    told = measure(x, y, model=model, noise=NoiseModel(1.0, 1.0, 1150.0)).provenance.notes
+    assert any("times as much" in note and "bias" not in note for note in told)
+
+
 def test_affine_knows_temperature_and_bias():
     rng = np.random.default_rng(11)
     dark = rng.gamma(2.0, 200.0, (62, 341))
@@ -279,6 +293,21 @@ def test_affine_knows_temperature_and_bias():
     assert found.quantity("doubling_temperature", "affine").value == pytest.approx(7.0, rel=2e-3)
     without = measure(one, other, model="affine").quantity("implied_bias", "affine")
     assert without.value == pytest.approx(1000 - 3 / (factor - 1), abs=2.0)
+
+
+def test_affine_compares_slope_and_level():
+    """Common dark current that doubles, patterns that do not: the slope is not the temperature factor."""
+    rng = np.random.default_rng(32)
+    pattern = rng.gamma(4.0, 10.0, (60, 60))
+    for rise, told in ((1.4, False), (2.0, True)):
+        x = 500 + 100 + pattern + rng.normal(0, 2, pattern.shape)
+        y = 500 + 100 * rise + 1.4 * pattern + rng.normal(0, 2, pattern.shape)
+        found = measure(x, y, model="affine", bias=500.0)
+        level = found.quantity("level_factor", "affine")
+        expected = (100 * rise + 1.4 * np.median(pattern)) / (100 + np.median(pattern))
+        assert level.value == pytest.approx(expected, abs=5 * level.sigma)
+        assert any("several activation energies" in note for note in found.provenance.notes) == told
+    assert not [q for q in measure(x, y, model="affine").quantities if q.name == "level_factor"]
 
 
 def test_affine_divides_the_times_out():
@@ -368,6 +397,28 @@ def test_populations_are_kept_apart():
     planes = measure(x.reshape(100, 200), y.reshape(100, 200), sigma_from=10.0, sigma_to=10.0).planes
     assert (planes["dq"].ravel()[300:500] & np.uint32(DQ.HOT) > 0).mean() > 0.95
     assert (planes["dq"].ravel()[500:540] & np.uint32(DQ.TELEGRAPH) > 0).mean() > 0.9
+
+
+def test_populations_that_follow_other_lines_are_told():
+    rng = np.random.default_rng(33)
+    true = rng.normal(400, 40, (100, 200))
+    true[:5] += rng.uniform(2000, 4000, (5, 200))
+    for slope, told in ((1.6, False), (1.3, True)):
+        y = np.where(true > 1500, slope * true, 1.6 * true) + rng.normal(0, 10, true.shape)
+        found = measure(true + rng.normal(0, 10, true.shape), y, sigma_from=10.0, sigma_to=10.0)
+        table = found.tables["populations"]
+        assert table["slope"][2] == pytest.approx(slope, abs=5 * table["slope_sigma"][2])
+        assert any("different lines" in note for note in found.provenance.notes) == told
+
+
+def test_a_core_of_noise_alone_is_judged_by_differences():
+    rng = np.random.default_rng(34)
+    x, y = rng.normal(100, 10, 20_000), rng.normal(120, 10, 20_000)
+    x[:50] += 200.0
+    y[50:100] += 200.0
+    found = sort_pixels(x, y, Noise.ratio(), None)
+    assert np.isnan(found.table["slope"][0])
+    assert (found.population[:100] == 3).all() and (found.population[100:] == 3).sum() < 3
 
 
 @pytest.mark.parametrize(
@@ -611,8 +662,41 @@ def test_pixels_without_value_are_left_out():
     flagged[1, :4] = 1e6
     found = measure(broken, Frame(flagged, dq=dq))
     assert column(found, "poly1", "n") == GOOD.size - 7
-    assert any("3 pixels without a value" in note for note in found.provenance.notes)
+    assert any(note.endswith("are left out: 3") for note in found.provenance.notes)
     assert (found.planes["dq"][0, :3] & np.uint32(DQ.DO_NOT_USE)).all()
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e300])
+def test_values_that_cannot_be_computed_with_are_left_out(value):
+    broken = GOOD.copy()
+    broken[2, 3] = value
+    found = measure_all(broken, OTHER, ranks=range(-1, 4), models=("deming", "robust"))
+    left = measure_all(np.where(broken == value, np.nan, broken), OTHER, ranks=[1], models=())
+    assert column(found, "poly1", "n") == GOOD.size - 1
+    assert coefficients(found, "poly1") == pytest.approx(coefficients(left, "poly1"), rel=1e-12)
+    assert np.isnan(found.planes["residual_poly1"][2, 3]) and found.planes["dark_from"][2, 3] == value
+    clean = dark_scaling.apply(Frame(OTHER, exposure=Exposure("light")), found, model="poly1")
+    assert int(np.isfinite(clean.data).sum()) == GOOD.size - 1
+    assert np.asarray(clean.dq)[2, 3] & np.uint32(DQ.DO_NOT_USE)
+
+
+def test_the_same_image_twice_is_told():
+    notes = measure_all(GOOD, GOOD, models=(), ranks=range(-1, 3)).provenance.notes
+    assert any("same image" in note for note in notes)
+    assert not any("hides" in note for note in notes)
+    assert not any("same image" in note for note in measure(GOOD, OTHER).provenance.notes)
+
+
+@pytest.mark.parametrize("model", ["deming", "robust", "huber", "york"])
+def test_darks_that_share_nothing_have_no_line(model):
+    rng = np.random.default_rng(35)
+    x, y = rng.normal(500, 50, (2, 62, 341))
+    known = {"sigma_from": 50.0, "sigma_to": 50.0} if model == "york" else {}
+    with pytest.raises(SelectionError, match="no line"):
+        measure(x, y, model=model, **known)
+    found = measure_all(x, y, models=(model,), ranks=(-1, 1), **known)
+    assert list(found.tables["models"]["model"]) == ["add", "poly1"]
+    assert any(note.startswith(f"{model} is left out") for note in found.provenance.notes)
 
 
 def test_fewer_pixels_than_coefficients():
@@ -651,6 +735,7 @@ def test_options_that_make_no_sense():
     for options in (
         {"sigma_from": -1.0, "sigma_to": 1.0}, {"sigma_from": np.ones(3), "sigma_to": 1.0}, {"folds": 1},
         {"model": "york"}, {"model": "deming", "ratio": 0.0}, {"hot": 1e-9},
+        {"where": (slice(0, 31), slice(None))}, {"where": (slice(None), slice(41, 50))},
     ):  # fmt: skip
         with pytest.raises(CalibrantError):
             measure(GOOD, OTHER, **options)

@@ -100,6 +100,15 @@ def test_numbers_of_numpy_are_plain_numbers(tmp_path):
     assert "np" not in text and json.loads(text) == [float(value) for value in values]
 
 
+def test_the_schema_has_the_year_of_its_publication(file, tmp_path):
+    fits = read_fits(file)
+    write_fits(tmp_path / "named.fits", fits.dark1, fits.dark2, fits.fits, schema="iuvs2015")
+    assert (tmp_path / "named.fits").read_bytes() == file.read_bytes()
+    for other in ("iuvs2016", "2016", "iuvs", "", "iuvs-2015"):
+        with pytest.raises(OptionError, match="schema"):
+            write_fits(tmp_path / "other.fits", fits.dark1, fits.dark2, fits.fits, schema=other)
+
+
 def test_what_is_written_is_read_again(file):
     found = read_fits(file)
     first, second = darks()

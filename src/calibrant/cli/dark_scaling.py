@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "dark-scaling"
 NUMBERS = ("mean", "std", "rms", "sum", "held out")
+PHYSICS = ("temperature_factor", "level_factor", "doubling_temperature", "implied_bias", "drift")
 LEGEND = "sum: of the residuals, over that of the second dark; held out: rms of blocks left out; *: chosen"
 
 
@@ -33,13 +34,16 @@ def dark_scaling(
         typer.Option(help="Hot pixels to leave out: 2500 (adu, in the first dark), 5sigma, persistent:2500."),
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help="Where to fit: a FITS section, or calm, for a light frame.")
+        str | None, typer.Option(help="Where to fit: a FITS section; unlit or calm, for a light frame.")
     ] = None,
     factors: Annotated[
         str, typer.Option(help="Of copies of the first dark in the pictures, such as 1.4,1.5,1.6.")
     ] = "",
     gain: Annotated[float | None, typer.Option(help="e-/adu, for the noise of the pixels.")] = None,
     read_noise: Annotated[float | None, typer.Option(help="adu, for the noise of the pixels.")] = None,
+    zero: Annotated[
+        float | None, typer.Option(help="adu: level without dark current, for that noise and for affine.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The fit file.")] = Path("dark_fitting.fits"),
     product: Annotated[
         Path | None, typer.Option(help="File of the product, if not beside the fit file.")
@@ -62,7 +66,7 @@ def dark_scaling(
     from calibrant.cli.registry import opened
     from calibrant.pipeline.dark_scaling import image_of, options_of, scale
 
-    options = options_of(hot, _numbers(factors), gain, read_noise)
+    options = options_of(hot, _numbers(factors), gain, read_noise, zero)
     with opened(terminal, db) if register else nullcontext() as registry:
         done = scale(
             image_of(dark_from, instrument),
@@ -99,7 +103,7 @@ def _window(text: str | None) -> Any:
     """A window as slices of rows and columns, or the word for one that is to be found."""
     from calibrant.sections import parse_section
 
-    if text is None or text == "calm":
+    if text is None or text in ("calm", "unlit"):
         return text
     return tuple(parse_section(text)[:2])
 
@@ -137,6 +141,8 @@ def _print(terminal: Terminal, done: Scaled, pictures: list[str]) -> None:
     rows = _aligned([_row(row) for row in table(done.product)])
     terminal.table(rows, list(rows[0]), title=f"dark scaling of {int(_pixels(done))} pixels")
     typer.echo(terminal.folded(LEGEND))
+    for line in _physics(done):
+        typer.echo(terminal.folded(line))
     for note in done.product.provenance.notes:
         typer.echo(terminal.folded(f"note: {note}"))
     if done.registered:
@@ -148,6 +154,16 @@ def _print(terminal: Terminal, done: Scaled, pictures: list[str]) -> None:
     typer.echo(f"fit file: {done.out}  product: {done.file}")
     if pictures:
         typer.echo(f"pictures: {Path(pictures[0]).parent}/")
+
+
+def _physics(done: Scaled) -> list[str]:
+    """What a model says beyond its coefficients."""
+    told = [
+        f"{one.name.replace('_', ' ')} {with_sigma(one.value, one.sigma)} {one.unit}".rstrip()
+        for one in done.product.quantities
+        if one.name in PHYSICS
+    ]
+    return [f"affine: {', '.join(told)}"] if told else []
 
 
 def _pixels(done: Scaled) -> int:

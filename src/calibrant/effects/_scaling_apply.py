@@ -101,7 +101,7 @@ def subtracted(frame: Frame, product: Product, fitted: Fitted, history: Applied)
         raise ShapeError(
             "the dark does not fit the frame", where=frame.name, expected=frame.shape[-2:], got=dark.shape
         )
-    common = fitted.variance(dark)
+    model, common = fitted(dark), fitted.variance(dark)
     if "variance_from" in product.planes:
         common = common + fitted.slope(dark) ** 2 * np.asarray(product.planes["variance_from"], np.float64)
     systematic = np.broadcast_to(common, frame.shape)
@@ -109,10 +109,10 @@ def subtracted(frame: Frame, product: Product, fitted: Fitted, history: Applied)
         systematic = systematic + np.asarray(frame.systematic)
     dq = np.zeros(dark.shape, np.uint32) if frame.dq is None else np.asarray(frame.dq).copy()
     dq |= product.planes["dq"] & np.uint32(~int(NO_DATA) & 0xFFFFFFFF)
-    dq[~np.isfinite(dark)] |= np.uint32(NO_DATA)
+    dq[~np.isfinite(model)] |= np.uint32(NO_DATA)
     return frame.after(
         history,
-        data=_f4(np.asarray(frame.data, np.float64) - fitted(dark)),
+        data=_f4(np.asarray(frame.data, np.float64) - model),
         systematic=_f4(systematic),
         dq=dq,
         systematic_from=frame.systematic_from | {product.identity},

@@ -25,6 +25,7 @@ CONDITION = (
     1e8  # of the column-scaled raw powers: beyond it half of the digits of their coefficients are lost
 )
 SINGULAR = 1e13  # of the scaled basis
+LARGEST = 1e100  # the square of a larger value is none that can be summed
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Scale:
         return cls((low + high) / 2.0, (high - low) / 2.0)
 
     def __call__(self, x: NDArray[Any]) -> Vector:
-        """The scaled values, dimensionless, of the shape of x."""
-        return np.asarray((np.asarray(x, np.float64) - self.centre) / self.half)
+        """The scaled values, dimensionless, of the shape of x; NaN of what cannot be computed with."""
+        values = np.asarray(x, np.float64)
+        return np.asarray((np.where(np.abs(values) < LARGEST, values, np.nan) - self.centre) / self.half)
 
     def powers(self, degree: int) -> list[list[Fraction]]:
         """Coefficients of T_0 ... T_degree in raw powers of x, lowest first; exact, so nothing cancels."""

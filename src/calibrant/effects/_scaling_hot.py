@@ -23,6 +23,7 @@ Mask = NDArray[np.bool_]
 WARM = 5.0  # widths of the core above its middle
 HOT = 20.0
 FEWEST = 30  # pixels of a population that has a line of its own
+UNLIKE = 0.05  # of the slope: a smaller difference between populations does no harm
 NAMES = ("normal", "warm", "hot", "telegraph")
 BITS = {"warm": DQ.WARM, "hot": DQ.HOT, "telegraph": DQ.TELEGRAPH}
 TAIL = 5.0  # robust sigmas, of tails of the residuals
@@ -76,8 +77,9 @@ class Cut:
         """For tables."""
         if math.isnan(self.threshold):
             return self.rule
-        unit = " sigma" if self.rule == "sigma" else ""
-        return f"{self.rule} > {self.threshold:g}{unit}"
+        if self.rule == "sigma":
+            return f"beyond {self.threshold:g} sigma"
+        return f"{'first dark' if self.rule == 'from' else self.rule} > {self.threshold:g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,9 +174,10 @@ def sort_pixels(x: Vector, y: Vector, noise: Noise, hot_level: float | None) -> 
     classes = np.where(depth > share, 2, np.where(depth > min(WARM, share), 1, 0)).astype(np.uint8)
     population, z = classes.copy(), np.zeros(x.size)
     rows = []
-    for k, name in enumerate(NAMES[:3]):
+    for k in range(len(BITS)):
         own = classes == k
-        slope, offset, scatter = _own_line(x[own], y[own], noise.at(own))
+        told, used = _own_line(x[own], y[own], noise.at(own))
+        slope, offset, scatter = used
         if np.isfinite(slope):
             unit = np.full(own.sum(), scatter)
             if noise.known:
@@ -182,8 +185,8 @@ def sort_pixels(x: Vector, y: Vector, noise: Noise, hot_level: float | None) -> 
                 unit = np.maximum(unit, least)
             z[own] = (y[own] - offset - slope * x[own]) / np.maximum(unit, 1e-12)
             population[own & (np.abs(z) > INLIER)] = 3
-        rows.append((name, slope, offset, scatter))
-    rows.append((NAMES[3], np.nan, np.nan, np.nan))
+        rows.append(told)
+    rows.append((np.nan,) * 4)
     table: dict[str, NDArray[Any]] = {"population": np.array(NAMES)}
     counts = np.bincount(population, minlength=4)
     table |= {"pixels": counts, "fraction": counts / x.size}
@@ -191,21 +194,40 @@ def sort_pixels(x: Vector, y: Vector, noise: Noise, hot_level: float | None) -> 
         table[column] = np.array(
             [np.median(values[population == k]) if counts[k] else np.nan for k in range(4)]
         )
-    for index, column in enumerate(("slope", "offset", "scatter"), 1):
+    for index, column in enumerate(("slope", "slope_sigma", "offset", "scatter")):
         table[column] = np.array([row[index] for row in rows], np.float64)
     return Sorted(population, z, table)
 
 
-def _own_line(x: Vector, y: Vector, noise: Noise) -> tuple[float, float, float]:
-    """Slope, offset and scatter of a robust line with errors in both; NaN where there is none."""
+def _own_line(
+    x: Vector, y: Vector, noise: Noise
+) -> tuple[tuple[float, float, float, float], tuple[float, float, float]]:
+    """A robust line with errors in both: slope, its sigma, offset and scatter; and the line to judge by.
+
+    Where the pixels tell no line (a core of noise alone), they are judged by their difference.
+    """
+    none = (np.nan,) * 4
     if x.size < FEWEST or np.ptp(x) == 0:
-        return np.nan, np.nan, np.nan
+        return none, none[:3]
     try:
         fitted = line(x, y, noise, np.zeros(x.size, np.intp), name="population", loss="tukey")
     except (SelectionError, OptionError):
-        return np.nan, np.nan, np.nan
+        return none, (1.0, float(np.median(y - x)), float(mad_std(y - x)))
     slope, offset = (float(value) for value in fitted.coefficients)
-    return slope, offset, float(mad_std(y - fitted(x)))
+    scatter = float(mad_std(y - fitted(x)))
+    return (slope, float(fitted.sigma[0]), offset, scatter), (slope, offset, scatter)
+
+
+def apart(found: Sorted) -> list[str]:
+    """A sentence, if normal and hot pixels follow lines of different slope."""
+    slopes, sigmas = found.table["slope"], found.table["slope_sigma"]
+    gap, sigma = abs(slopes[0] - slopes[2]), math.hypot(sigmas[0], sigmas[2])
+    if not gap > max(INLIER * sigma, UNLIKE * abs(slopes[0])):
+        return []
+    return [
+        f"normal and hot pixels follow different lines: slopes {slopes[0]:.4g} +- {sigmas[0]:.2g} and "
+        f"{slopes[2]:.4g} +- {sigmas[2]:.2g}; one line for all is a compromise between them"
+    ]
 
 
 def cut_table(cuts: Sequence[tuple[str, str, Vector, int]]) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._scaling_fit import Vector
+from calibrant.effects._scaling_fit import LARGEST, Vector
 from calibrant.effects._scaling_lines import Law, Noise
 from calibrant.errors import HistoryError, OptionError, SelectionError, ShapeError, UnitError
 from calibrant.exposures import Exposures
@@ -19,6 +19,7 @@ from calibrant.product import Input, Product
 
 Dark = Frame | NDArray[Any] | Exposures
 Mask = NDArray[np.bool_]
+CHECKED = ("binning", "detector", "duration")  # must agree
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def pair(
             raise HistoryError("the dark was subtracted from this frame", where=frame.name, do="take it raw")
     _check_alike(frames[0], frames[1], other_time)
     raw = [_image(frame) for frame in frames]
-    planes = [np.ascontiguousarray(plane, np.float64) for plane in raw]
+    planes = [_valued(plane) for plane in raw]
     if planes[0].shape != planes[1].shape:
         raise ShapeError(
             "the darks differ in shape",
@@ -156,6 +157,9 @@ def pair(
             do="take darks of one binning",
         )
     good, notes = _good(frames, planes)
+    notes += _unlike((dark_from, dark_to), frames)
+    if np.array_equal(planes[0], planes[1], equal_nan=True):
+        notes.append("both darks are the same image: there is nothing to learn from it")
     inputs = [_inputs(dark) for dark in (dark_from, dark_to)]
     names = {e.instrument for e in (frames[0].exposure, frames[1].exposure)} | {
         dark.instrument.name for dark in (dark_from, dark_to) if isinstance(dark, Exposures)
@@ -197,11 +201,36 @@ def _image(frame: Frame) -> NDArray[Any]:
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
+def _valued(plane: NDArray[Any]) -> NDArray[np.float64]:
+    """The values as float64, NaN where there is none that can be computed with."""
+    values = np.array(plane, np.float64)
+    values[~(np.abs(values) < LARGEST)] = np.nan
+    return values
+
+
+def _unlike(darks: tuple[Dark, Dark], frames: list[Frame]) -> list[str]:
+    """What the instrument wants to agree before a dark serves a frame, and does not, in words.
+
+    Numbers are left out: darks of two temperatures are what scaling is for.
+    """
+    instruments = [dark.instrument for dark in darks if isinstance(dark, Exposures)]
+    notes = []
+    for instrument, key in ((one, key) for one in instruments[:1] for key in one.match.get("dark", ())):
+        first, second = (frame.exposure.get(key) for frame in frames)
+        words = isinstance(first, str) and isinstance(second, str)
+        if words and key not in CHECKED and first != second:
+            notes.append(
+                f"the first image is of {key} {first}, the second of {key} {second}: "
+                f"{instrument.name} takes no dark for a frame of another {key}"
+            )
+    return notes
+
+
 def _check_alike(one: Frame, other: Frame, other_time: bool) -> None:
     """Same binning, unit and exposure time, where they are known."""
     if one.unit != other.unit:
         raise UnitError("the darks are in different units", expected=one.unit, got=other.unit)
-    for key in ("binning", "detector", "duration"):
+    for key in CHECKED:
         first, second = one.exposure.get(key), other.exposure.get(key)
         if key == "duration":
             known = first is not None and second is not None
@@ -220,7 +249,7 @@ def _good(frames: list[Frame], planes: list[NDArray[np.float64]]) -> tuple[Mask,
     good = np.isfinite(planes[0]) & np.isfinite(planes[1])
     notes = []
     if (lost := int((~good).sum())) > 0:
-        notes.append(f"{lost} pixels without a value in one of the darks are left out")
+        notes.append(f"pixels without a value in one of the darks are left out: {lost}")
     for frame in frames:
         if frame.dq is not None:
             dq = frame.dq if isinstance(frame.dq, np.ndarray) else frame.dq.load()

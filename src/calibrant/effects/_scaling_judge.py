@@ -14,6 +14,7 @@ from calibrant.effects._scaling_lines import Noise
 from calibrant.errors import CalibrantError
 
 FAR_MEAN = 5.0  # standard errors: the mean of residuals is not zero
+ROUNDING = 1e-9  # of the signal: a smaller mean is none
 
 
 @dataclass(frozen=True)
@@ -201,16 +202,30 @@ def is_polynomial(one: Judged) -> bool:
     return one.fitted.name == f"poly{one.fitted.rank}"
 
 
+def _unlike_level(fitted: Fitted) -> list[str]:
+    """A sentence, if the median pixel does not follow the line."""
+    names = ("temperature_factor", "level_factor")
+    (slope, error, _), (level, sigma, _) = (fitted.facts.get(name, (0.0, 0.0, "")) for name in names)
+    if not level or abs(slope - level) <= FAR_MEAN * math.hypot(error or 0.0, sigma or 0.0):
+        return []
+    return [
+        f"{fitted.name}: the slope is {slope:.4g}, but the dark current of the median pixel changed by "
+        f"{level:.4g}: pixels have several activation energies, or the zero level drifted"
+    ]
+
+
 def remarks(judged: Sequence[Judged]) -> list[str]:
     """Sentences about the fits: means that are not zero, and what information criteria would have chosen."""
     notes = [note for one in judged for note in one.fitted.notes]
     for one in judged:
         s = one.statistics
-        if s.std > 0 and abs(s.mean) > FAR_MEAN * s.std / math.sqrt(s.n) and one.fitted.rank <= 0:
+        far = abs(s.mean) > FAR_MEAN * s.std / math.sqrt(s.n) and not abs(s.sum_ratio) < ROUNDING
+        if s.std > 0 and far and one.fitted.rank <= 0:
             notes.append(
                 f"{one.fitted.name}: the residuals have a mean of {s.mean:.4g}, "
                 f"which their std ({s.std:.4g}) hides"
             )
+        notes += _unlike_level(one.fitted)
     chosen = next((one for one in judged if one.chosen), None)
     plain = [one for one in judged if is_polynomial(one) or one.fitted.rank <= 0]
     if chosen is not None and len(plain) > 2:

@@ -117,6 +117,7 @@ def window_mask(where: Where, dark: NDArray[np.float64], image: NDArray[np.float
     elif isinstance(where, str) and where == "unlit":
         mask = unlit_cells(dark, image)
     elif isinstance(where, tuple) and len(where) == 2 and all(isinstance(part, slice) for part in where):
+        _check_within(where, shape)
         mask[where] = True
     else:
         raise OptionError(
@@ -126,6 +127,16 @@ def window_mask(where: Where, dark: NDArray[np.float64], image: NDArray[np.float
     if not mask.any():
         raise OptionError("no pixel lies in the window", where="where", expected=f"within {shape}", got=where)
     return mask
+
+
+def _check_within(window: tuple[slice, slice], shape: tuple[int, ...]) -> None:
+    """That a window does not reach beyond the image: it was meant for another one."""
+    for word, part, size in zip(("rows", "columns"), window, shape, strict=True):
+        if max(part.start or 0, part.stop or 0) > size:
+            raise OptionError(
+                "the window reaches beyond the image", where="where", expected=f"{word} 0 to {size}",
+                got=f"{part.start or 0} to {part.stop}",
+            )  # fmt: skip
 
 
 def interpolate(

@@ -26,6 +26,7 @@ ITERATIONS = 200
 SAMPLE = 4000  # pixels of the line that a robust fit starts from
 EXACT = 1e-10  # of the signal: a smaller scatter is rounding
 NOISY = 1.5  # scatter over noise, from which on the noise model does not explain the residuals
+UNRELATED = 3.0  # standard errors: a correlation below is none
 
 Law = Callable[[Vector], Vector]
 
@@ -150,6 +151,7 @@ def line(
     final = _state(u, v, offset, slope, noise, loss, centre)
     if not math.isfinite(slope) or final.w.sum() < 3:
         raise SelectionError(f"{name} finds no line through the pixels", do="check the noise model")
+    _check_related(u, v, loss, name)
     covariance, blocked = _covariances(u, final, slope, loss, labels)
     shift = np.array([[1.0, 0.0], [-centre[0], 1.0]])  # from (slope, offset at the median) to raw powers
     coefficients = np.array([slope, centre[1] + offset - slope * centre[0]])
@@ -158,14 +160,14 @@ def line(
     inliers = float(np.mean(np.abs(final.z) <= INLIER))
     facts: dict[str, tuple[float, float | None, str]] = {
         "iterations": (float(iterations), None, ""),
-        "noise_scale": (final.size if noise.known else math.nan, None, ""),
+        "noise_scale": (final.scatter if noise.known else math.nan, None, ""),
         "inliers": (inliers, math.sqrt(max(inliers * (1 - inliers), 0.0) / x.size), ""),
     }
     notes: tuple[str, ...] = ()
     if iterations >= ITERATIONS:
         notes += (f"{name}: not settled after {ITERATIONS} iterations",)
-    if noise.known and final.size > NOISY:
-        notes += (f"{name}: the residuals scatter {final.size:.2f} times as much as the noise given",)
+    if noise.known and not 1 / NOISY < final.scatter < NOISY:
+        notes += (_unlike_noise(name, final.scatter),)
     return Fitted(
         name, 1, coefficients, shift @ covariance @ shift.T, shift @ blocked @ shift.T, series, scale,
         weights=None if loss == "none" else final.w, facts=facts, notes=notes,
@@ -174,7 +176,7 @@ def line(
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Residuals r, variances, W, z in units of the scatter, robust weights w, scatter over stated noise."""
+    """Residuals r, variances, W, z in units of `size`, robust weights w, scatter over the noise given."""
 
     r: Vector
     vx: Vector
@@ -182,6 +184,29 @@ class _State:
     z: Vector
     w: Vector
     size: float
+    scatter: float
+
+
+def _unlike_noise(name: str, scatter: float) -> str:
+    said = f"{name}: the residuals scatter {scatter:.2f} times as much as the noise given"
+    if scatter > 1:
+        return said
+    return f"{said}: if the darks hold a bias, it counts as signal unless the noise model's zero is its level"
+
+
+def _check_related(u: Vector, v: Vector, loss: Loss, name: str) -> None:
+    """That the pixels tell a line: the formulas give one of noise alone, too."""
+    if loss != "none":  # each dark for itself: weights about a line would make a correlation of noise
+        u, v = (
+            np.clip(a, -INLIER * width, INLIER * width) if (width := float(mad_std(a))) else a for a in (u, v)
+        )
+    du, dv = u - u.mean(), v - v.mean()
+    suu, svv, suv = _dot(du, du), _dot(dv, dv), _dot(du, dv)
+    if suv * suv * max(u.size - 2, 0) <= UNRELATED**2 * max(suu * svv - suv * suv, 0.0):
+        raise SelectionError(
+            f"{name} finds no line: the darks are not correlated",
+            expected="patterns that both darks have", do="take an offset alone",
+        )  # fmt: skip
 
 
 def _state(
@@ -201,6 +226,7 @@ def _state(
         size = math.sqrt(_dot(z, z) / max(u.size - 2, 1))
     else:
         size = float(mad_std(z))
+    scatter = size
     least = 1.0 if noise.known else EXACT * math.sqrt(float(np.mean(v * v * big)))
     if loss != "none" or not noise.known:
         size = max(size, least)
@@ -208,7 +234,7 @@ def _state(
     if not noise.known:  # the scatter is all that is known of the size of the noise
         vx, big = vx * size**2, big / size**2
     judged = scaled if loss != "none" or not noise.known else z
-    return _State(r, np.broadcast_to(vx, u.shape), big, judged, weight(scaled, loss), size)
+    return _State(r, np.broadcast_to(vx, u.shape), big, judged, weight(scaled, loss), size, scatter)
 
 
 def _start(u: Vector, v: Vector, noise: Noise, loss: Loss) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from calibrant.effects._scaling_judge import (
 )
 from calibrant.effects._scaling_lines import Loss, Noise, line
 from calibrant.errors import CalibrantError, OptionError, SelectionError
+from calibrant.stats import mad_std
 
 LINES: dict[str, Loss] = {
     "deming": "none",
@@ -34,6 +35,7 @@ LINES: dict[str, Loss] = {
 """Lines with errors in both darks, and how they weigh residuals."""
 RANKS = {"add": -1, "mult": 0}
 TRAINED = 100_000  # pixels that a line is fitted to where a fold is held out; all of the fold are judged
+MEDIAN = math.sqrt(math.pi / 2)  # error of a median over that of a mean, for normal values
 HIGHEST = 30  # degree; beyond it even the scaled basis has nothing to tell
 
 
@@ -139,7 +141,8 @@ def fit_all(
     parts = fold_blocks(int(sample.labels.max()) + 1, folds, seed)
     degree = max((rank for name, rank in ranks.items() if name not in LINES), default=1)
     triangles = Triangles.of(sample.x, sample.y, sample.labels, degree)
-    found, notes = [], []
+    found: list[Judged] = []
+    notes: list[str] = []
     for name, rank in ranks.items():
         try:
             if name in LINES:
@@ -151,7 +154,7 @@ def fit_all(
             noise = sample.noise
             found.append(judge_least_squares(fitted, triangles, parts, sample.x, sample.y, noise))
         except CalibrantError as error:
-            if strict:
+            if strict or len(ranks) == 1:
                 raise
             notes.append(f"{name} is left out: {error}")
     if not found:
@@ -201,6 +204,18 @@ def _add_attenuation(sample: Sample, fitted: Fitted) -> None:
         fitted.facts["attenuation"] = (value, None, "")
 
 
+def _add_level_factor(sample: Sample, fitted: Fitted) -> None:
+    """Dark current of the median pixel over that in the first dark: the slope, if pixels share one law."""
+    assert sample.bias is not None
+    levels = np.array([np.median(sample.x), np.median(sample.y)]) - sample.bias
+    widths = np.array([mad_std(sample.x), mad_std(sample.y)]) * MEDIAN / math.sqrt(sample.x.size)
+    if not levels[0] > 5 * widths[0] or not levels[1] > 0:
+        return
+    factor = float(levels[1] / levels[0]) / sample.times
+    sigma = factor * float(np.hypot(*(widths / levels)))
+    fitted.facts["level_factor"] = (factor, sigma, "")
+
+
 def _add_physics(sample: Sample, fitted: Fitted) -> None:
     """bias + factor (dark current): y - B = f (x - B) + drift, with B where it is known.
 
@@ -211,6 +226,7 @@ def _add_physics(sample: Sample, fitted: Fitted) -> None:
     factor, facts = slope / sample.times, fitted.facts
     facts["temperature_factor"] = (factor, sigma / sample.times, "")
     if sample.bias is not None:
+        _add_level_factor(sample, fitted)
         level = sample.bias
         gradient = np.array([level, 1.0])
         drift = math.sqrt(max(float(gradient @ fitted.covariance @ gradient), 0.0))

@@ -16,6 +16,7 @@ from calibrant.effects._scaling_apply import check, restored, scaled, subtracted
 from calibrant.effects._scaling_hot import (
     Cut,
     Sorted,
+    apart,
     hot_pixels,
     robust_z,
     sort_pixels,
@@ -33,7 +34,7 @@ from calibrant.effects._scaling_judge import choose, remarks
 from calibrant.effects._scaling_light import Where, calm_window, interpolate, window_mask
 from calibrant.effects._scaling_models import Sample, fit_all, name_of_rank, rank_of
 from calibrant.effects._scaling_product import Options, Work, product, provenance
-from calibrant.errors import ShapeError
+from calibrant.errors import OptionError, ShapeError
 from calibrant.frame import Applied, Frame
 from calibrant.product import Kind, Product
 
@@ -249,7 +250,7 @@ def _measured(
     judged, notes = fit_all(sample.at(keep), names, strict=strict, **shared)
     judged = choose(judged)
     uncut = choose(fit_all(sample, names, strict=False, **shared)[0]) if cut else judged
-    notes = [*both.notes, *notes, *remarks(judged), *_cut_notes(cut, keep)]
+    notes = [*both.notes, *notes, *remarks(judged), *apart(sorted_pixels), *_cut_notes(cut, keep)]
     used = inside.copy()
     used[inside] = keep
     where = chosen[1] if chosen[1] is None or isinstance(chosen[1], str) else "given"
@@ -293,7 +294,10 @@ def _sort(
             raise ShapeError("a further dark does not fit", expected=both.shape, got=np.shape(dark))
     others = [np.asarray(dark, np.float64)[inside] for dark in options.darks]
     z = robust_z(sample.x, sample.y, sample.errors, sample.labels) if cut.rule == "sigma" else found.z
-    return found, ~hot_pixels(cut, sample.x, sample.y, z, others)
+    keep = ~hot_pixels(cut, sample.x, sample.y, z, others)
+    if not keep.any():
+        raise OptionError("the cut of hot pixels leaves none", where="hot", got=cut.name, do="raise it")
+    return found, keep
 
 
 def _cut_notes(cut: Cut | None, keep: NDArray[np.bool_]) -> list[str]:

@@ -25,6 +25,7 @@ from calibrant.files.reading import Pathish
 from calibrant.files.source import FitsSource
 
 SCHEMAS = ("2015",)
+_NAMED = re.compile(r"[a-z]+(?=\d{4}$)")  # who published a schema may stand before its year
 ADD, MULTIPLY = -1, 0
 """Ranks that are no degree of a polynomial: an offset alone, and a factor alone."""
 
@@ -114,7 +115,7 @@ def write_fits(
     fits : sequence of Fitted
         Written in this order.
     schema : str
-        ``2015``: the published layout, card by card.
+        ``2015``, or that year after the name of the instrument: the published layout, card by card.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def write_fits(
     WriteError
         If it cannot be written; nothing is left behind.
     """
-    if schema not in SCHEMAS:
+    if _NAMED.sub("", schema) not in SCHEMAS:
         raise OptionError("an unknown schema of fit files", expected=", ".join(SCHEMAS), got=repr(schema))
     _check(np.asarray(dark1), np.asarray(dark2), fits)
     units = [

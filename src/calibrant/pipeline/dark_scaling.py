@@ -107,6 +107,9 @@ def image_of(text: str, instrument: str | Path | Instrument = "auto") -> Exposur
     hdu, plane = (None, None) if found is None else (found["hdu"], found["of"] or found["plane"])
     contents = inspect(path)
     exposures = Exposures.scan([path], instrument=instrument)
+    lights = {name.lower() for name in exposures.instrument.layout.also}
+    if hdu is None and exposures.problems and any(unit.name.lower() in lights for unit in contents.hdus):
+        raise FileError(exposures.problems[0].sentence, do=f"name it, if a light is meant: {path}[HDU,PLANE]")
     cube = exposures.where(lambda one: "plane" in one.keys)
     if len(cube):
         return _plane(cube, path, hdu, plane)
@@ -275,9 +278,13 @@ def _registered(done: Scaled, dark_from: Exposures, dark_to: Exposures, registry
 
 
 def options_of(
-    hot: str | None, factors: Sequence[float] | None, gain: float | None, read_noise: float | None
+    hot: str | None,
+    factors: Sequence[float] | None,
+    gain: float | None,
+    read_noise: float | None,
+    zero: float | None = None,
 ) -> dict[str, Any]:
-    """Options of the fit as a command line has them.
+    """Options of the fit as a command line has them; `zero` [adu] is the level without dark current.
 
     Raises
     ------
@@ -290,7 +297,9 @@ def options_of(
     if (gain is None) != (read_noise is None):
         raise OptionError("a noise model needs both", expected="--gain and --read-noise")
     if gain is not None and read_noise is not None:
-        options["noise"] = dark_scaling.NoiseModel(gain, read_noise)
+        options["noise"] = dark_scaling.NoiseModel(gain, read_noise, zero or 0.0)
+    if zero is not None:
+        options["bias"] = zero
     return options
 
 
