@@ -20,6 +20,7 @@ Fit = Literal["constant", "line", "polynomial", "spline", "cubic"]
 Centre = Literal["median", "mean"]
 Side = Literal["high", "both"]
 Array = NDArray[np.float64]
+Pixels = NDArray[np.floating]  # (lines, pixels)
 NEIGHBOURS = 5  # lines on either side that stand in for a line without good pixels
 WINDOW = 31  # lines of the running median that a contaminated line is compared with
 FEWEST = 0.25  # a line with a smaller fraction of good pixels has no level of its own
@@ -119,8 +120,8 @@ def strip_levels(strip: NDArray[Any], model: LevelModel) -> StripLevels:
     Parameters
     ----------
     strip : ndarray
-        (lines, pixels), adu: a serial strip as it is, a parallel one transposed, with `LevelModel.skip`
-        already removed. NaN marks pixels that are no good.
+        (lines, pixels), adu, float32 or float64: a serial strip as it is, a parallel one transposed, with
+        `LevelModel.skip` already removed. NaN marks pixels that are no good.
     model : LevelModel
 
     Returns
@@ -134,28 +135,29 @@ def strip_levels(strip: NDArray[Any], model: LevelModel) -> StripLevels:
     OptionError
         If too few lines are left for the curve.
     """
-    values = np.array(strip, np.float64)
+    # float32 holds what was decoded, and sorts in half the time; all sums are float64.
+    values: Pixels = np.array(strip, np.float32 if strip.dtype == np.float32 else np.float64, order="C")
     good = np.isfinite(values)
-    if values.ndim != 2 or not good.any():
+    before = np.count_nonzero(good)
+    if values.ndim != 2 or before == 0:
         raise ShapeError(
             "the overscan strip has no pixel left",
             got=f"{values.shape} (lines, pixels)",
             do="skip fewer pixels, or check its section in the instrument file",
         )
-    if not good.all():
+    if before < values.size:
         values[~good] = np.nan
-    before = np.count_nonzero(good)
-    noise = _reject_pixels(values, model)
-    lines, sigma = _line_levels(values, model, noise)
-    rejected = 1.0 - np.count_nonzero(np.isfinite(values)) / before
+    correction = 1.0 if model.reject is None else _reject_pixels(values, model, model.reject)
+    counts, means, noise = _moments(values)
+    noise *= correction
+    centres = _medians(values, counts) if model.centre == "median" else means
+    lines, sigma = _line_levels(centres, counts, values.shape[1], model, noise)
     level, factor = _MODELS[model.fit](lines, values, model)
-    return StripLevels(level, sigma * factor, noise, rejected)
+    return StripLevels(level, sigma * factor, noise, 1.0 - int(counts.sum()) / before)
 
 
-def _reject_pixels(values: Array, model: LevelModel) -> float:
-    """Set rejected pixels to NaN in place; the standard deviation of the others about their line."""
-    if model.reject is None:
-        return _pooled(values)
+def _reject_pixels(values: Pixels, model: LevelModel, reject: float) -> float:
+    """Set rejected pixels to NaN in place; by what the deviation of the others is to be multiplied."""
     lines = _medians(values)
     centred = values - lines[:, None]
     pixels = max(float(np.median(np.isfinite(values).sum(axis=1))), 2.0)
@@ -167,27 +169,28 @@ def _reject_pixels(values: Array, model: LevelModel) -> float:
     jitter = max(MAD_TO_STD * float(np.nanmedian(np.abs(odd))), noise / math.sqrt(pixels))
     if model.side == "both":
         centred, odd = np.abs(centred), np.abs(odd)
-    values[centred > model.reject * noise] = np.nan
-    values[odd > 1.25 * model.reject * jitter] = np.nan
-    both = clip_factor(model.reject)
-    return _pooled(values) * (both if model.side == "both" else 0.5 + 0.5 * both)
+    values[centred > reject * noise] = np.nan
+    values[odd > 1.25 * reject * jitter] = np.nan
+    both = clip_factor(reject)
+    return both if model.side == "both" else 0.5 + 0.5 * both
 
 
-def _pooled(values: Array) -> float:
-    """Standard deviation within lines, all lines together."""
-    freedom = int(np.clip(_counts(values) - 1, 0, None).sum())
-    if freedom == 0:
-        return 0.0
-    residual = values - _means(values)[:, None]
-    residual[np.isnan(residual)] = 0.0
-    return math.sqrt(float(np.sum(np.square(residual))) / freedom)
+def _moments(values: Pixels) -> tuple[NDArray[np.int64], Array, float]:
+    """Count and mean of each line; standard deviation within lines, all lines together."""
+    from calibrant.stack.kernels_amplifiers import line_moments  # brings numba, as late as it can
+
+    counts, means = np.empty(len(values), np.int64), np.empty(len(values))
+    squares = line_moments(values, counts, means)
+    freedom = int(np.clip(counts - 1, 0, None).sum())
+    return counts, means, math.sqrt(squares / freedom) if freedom else 0.0
 
 
-def _line_levels(values: Array, model: LevelModel, noise: float) -> tuple[Array, float]:
+def _line_levels(
+    centres: Array, good: NDArray[np.int64], width: int, model: LevelModel, noise: float
+) -> tuple[Array, float]:
     """Level of each line with enough good pixels, NaN for the others; and the sigma of one."""
-    good = _counts(values)
-    levels = (_medians if model.centre == "median" else _means)(values)
-    enough = good >= max(1, math.ceil(FEWEST * values.shape[1]))
+    levels = centres
+    enough = good >= max(1, math.ceil(FEWEST * width))
     if enough.any():
         levels[~enough] = np.nan
         good = good[enough]
@@ -196,12 +199,12 @@ def _line_levels(values: Array, model: LevelModel, noise: float) -> tuple[Array,
     return levels, loss * noise / math.sqrt(pixels)
 
 
-def _constant(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]:
+def _constant(lines: Array, values: Pixels, model: LevelModel) -> tuple[Array, float]:
     centre = np.nanmedian(values) if model.centre == "median" else np.nanmean(values)
     return np.full(lines.size, float(centre)), 1.0 / math.sqrt(np.isfinite(lines).sum())
 
 
-def _line(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]:
+def _line(lines: Array, values: Pixels, model: LevelModel) -> tuple[Array, float]:
     """Each line its own level; a line without one takes the median of its neighbours, else of all."""
     levels = lines.copy()
     for row in np.flatnonzero(np.isnan(lines)):
@@ -210,7 +213,7 @@ def _line(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]
     return levels, 1.0
 
 
-def _polynomial(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]:
+def _polynomial(lines: Array, values: Pixels, model: LevelModel) -> tuple[Array, float]:
     """Legendre series on [-1, 1], clipped; sigma is that of the mean over the lines."""
     x = np.linspace(-1.0, 1.0, lines.size) if lines.size > 1 else np.zeros(1)
     keep = np.isfinite(lines)
@@ -234,7 +237,7 @@ def _polynomial(lines: Array, values: Array, model: LevelModel) -> tuple[Array, 
     return curve, math.sqrt((model.order + 1) / keep.sum())
 
 
-def _spline(lines: Array, values: Array, model: LevelModel) -> tuple[Array, float]:
+def _spline(lines: Array, values: Pixels, model: LevelModel) -> tuple[Array, float]:
     """Cubic spline through the mean levels of bins of lines, continued as straight lines at both ends."""
     edges = np.linspace(0, lines.size, model.bins + 1).astype(int)
     rows = np.arange(lines.size)
@@ -254,7 +257,7 @@ def _spline(lines: Array, values: Array, model: LevelModel) -> tuple[Array, floa
     return level, math.sqrt(len(middles) / np.isfinite(lines).sum())
 
 
-_MODELS: dict[str, Callable[[Array, Array, LevelModel], tuple[Array, float]]] = {
+_MODELS: dict[str, Callable[[Array, Pixels, LevelModel], tuple[Array, float]]] = {
     "constant": _constant,
     "line": _line,
     "polynomial": _polynomial,
@@ -263,28 +266,17 @@ _MODELS: dict[str, Callable[[Array, Array, LevelModel], tuple[Array, float]]] = 
 }
 
 
-def _medians(values: Array) -> Array:
+def _medians(values: Pixels, counts: NDArray[np.int64] | None = None) -> Array:
     """Median of each line without its NaN: as `numpy.nanmedian`, which takes ten times as long."""
     ordered = np.sort(values, axis=1)  # NaN come last
-    count = _counts(values)
-    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)], axis=1)
-    return np.asarray(np.take_along_axis(ordered, middle, axis=1).mean(axis=1))
-
-
-def _means(values: Array) -> Array:
-    """Mean of each line without its NaN; NaN without a value."""
-    count = _counts(values)
-    total = (values if count.min() == values.shape[1] else np.nan_to_num(values)).sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(total / count)
-
-
-def _counts(values: Array) -> NDArray[np.intp]:
-    """Values of each line that are numbers."""
-    lacking = np.isnan(values)
-    if not lacking.any():  # as a rule; counting takes as long as sorting
-        return np.full(len(values), values.shape[1])
-    return np.asarray(values.shape[1] - lacking.sum(axis=1))
+    width = values.shape[1]
+    if counts is None:
+        lacking = np.isnan(ordered[:, -1]).any()
+        counts = width - np.isnan(ordered).sum(axis=1) if lacking else np.full(len(values), width)
+    if counts.min() == width:  # as a rule
+        return np.asarray(ordered[:, (width - 1) // 2 : width // 2 + 1].mean(axis=1, dtype=np.float64))
+    middle = np.stack([np.maximum(counts - 1, 0) // 2, np.minimum(counts // 2, width - 1)], axis=1)
+    return np.asarray(np.take_along_axis(ordered, middle, axis=1).mean(axis=1, dtype=np.float64))
 
 
 def _running_median(lines: Array) -> Array:

@@ -13,10 +13,10 @@ from calibrant.effects._assembly import AmplifierSections, Assembly, window
 from calibrant.effects._overscan_levels import LevelModel, StripLevels, strip_levels
 from calibrant.errors import ShapeError
 from calibrant.frame import DQ
-from calibrant.instrument.sections import Section
 from calibrant.stack.pixel import MapRunner, raw_rows
-from calibrant.stack.source import Encoding, Source, decode
+from calibrant.stack.source import ArraySource, Encoding, Source, decode
 
+Part = tuple[NDArray[Any], NDArray[np.uint32]]
 BAND_PIXELS = 1 << 20  # rows are read in bands of about this many pixels in the pass over the overscan
 
 
@@ -170,51 +170,52 @@ class OverscanSource:
 
 
 class _Strips:
-    """The overscan pixels of one raw image, gathered in one pass over its rows."""
+    """The overscan pixels of one raw image: where they lie in memory, or gathered in one pass over it."""
 
     uses_blas = False  # spares the runner the care for threads of linear algebra
 
     def __init__(self, source: OverscanSource) -> None:
         self.of = source
-        raw = source.assembly.raw
-        self.rows: dict[str, NDArray[np.float32]] = {}
-        self.cols: dict[str, NDArray[np.float32]] = {}
-        for amp in source.assembly.amplifiers:
-            if source.serial is not None and amp.overscan is not None:
-                self.rows[amp.name] = np.full(
-                    (raw[0], _span(window(amp.overscan, raw)[1])), np.nan, np.float32
-                )
-            if source.parallel is not None and amp.parallel is not None:
-                parallel = window(amp.parallel, raw)
-                self.cols[amp.name] = np.full((_span(parallel[0]), _span(parallel[1])), np.nan, np.float32)
-        if not self.rows and not self.cols:
-            return
-        step = max(1, BAND_PIXELS // raw[1])
-        for low in range(0, raw[0], step):
-            self._gather(low, min(low + step, raw[0]))
+        models = {"overscan": source.serial, "parallel": source.parallel}
+        self.sections = {
+            (amp.name, kind): window(section, source.assembly.raw)
+            for amp in source.assembly.amplifiers
+            for kind, model in models.items()
+            if model is not None and (section := getattr(amp, kind)) is not None
+        }
+        inner = source.source
+        if isinstance(inner, ArraySource):
+            flags = np.zeros((1, 1), np.uint32) if inner.dq is None else inner.dq
+            flags = np.broadcast_to(flags, inner.array.shape)
+            self.parts = {key: (inner.array[at], flags[at]) for key, at in self.sections.items()}
+        else:
+            self.parts = self._gathered(np.dtype(inner.encoding.dtype))
 
-    def _gather(self, low: int, high: int) -> None:
-        stored, flags = self.of._stored(low, high)
-        raw = self.of.assembly.raw
-        for amp in self.of.assembly.amplifiers:
-            if amp.name in self.rows and amp.overscan is not None:
-                cols = window(amp.overscan, raw)[1]
-                self.rows[amp.name][low:high] = self._values(stored, flags, (slice(None), cols), amp)
-            if amp.name in self.cols and amp.parallel is not None:
-                rows, cols = window(amp.parallel, raw)
+    def _gathered(self, dtype: np.dtype[Any]) -> dict[tuple[str, str], Part]:
+        """Stored numbers and flags of each section."""
+        parts: dict[tuple[str, str], Part] = {}
+        for key, (rows, cols) in self.sections.items():
+            shape = _span(rows), _span(cols)
+            parts[key] = np.empty(shape, dtype), np.zeros(shape, np.uint32)
+        height, width = self.of.assembly.raw
+        step = max(1, BAND_PIXELS // width)
+        for low in range(0, height if parts else 0, step):
+            high = min(low + step, height)
+            band = self.of._stored(low, high)
+            for key, (rows, cols) in self.sections.items():
                 first, last = max(low, rows.start), min(high, rows.stop)
-                if first < last:
-                    part = slice(first - low, last - low), cols
-                    to = slice(first - rows.start, last - rows.start)
-                    self.cols[amp.name][to] = self._values(stored, flags, part, amp)
+                for part, plane in zip(parts[key], band, strict=True):
+                    if first < last and len(plane) == high - low:
+                        at = slice(first - low, last - low), cols
+                        part[first - rows.start : last - rows.start] = plane[at]
+        return parts
 
-    def _values(
-        self, stored: NDArray[Any], flags: NDArray[np.uint32], part: Section, amp: AmplifierSections
-    ) -> NDArray[np.float32]:
-        """Some raw pixels as float32; NaN where flagged or saturated."""
-        values = decode(stored[part], self.of.source.encoding).astype(np.float32)
-        if len(flags) == len(stored):
-            values[(flags[part] & np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)) != 0] = np.nan
+    def _values(self, amp: AmplifierSections, kind: str) -> NDArray[np.float32]:
+        """Pixels of a section as float32; NaN where flagged or saturated."""
+        stored, flags = self.parts[amp.name, kind]
+        values = decode(stored, self.of.source.encoding).astype(np.float32)
+        if self.of.source.has_dq:
+            values[(flags & np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)) != 0] = np.nan
         if amp.saturation is not None:
             values[values >= amp.saturation] = np.nan
         return values
@@ -223,19 +224,18 @@ class _Strips:
         """Levels of an amplifier."""
         raw = self.of.assembly.raw
         serial, parallel = None, None
-        data_rows, data_cols = window(amp.data, raw)
+        (data_rows, data_cols), _, _ = self.of.assembly.ways[amp.name]
         by_row: NDArray[np.float64] | None = None
-        if amp.name in self.rows and amp.overscan is not None and self.of.serial is not None:
-            over_rows, over_cols = window(amp.overscan, raw)
-            strip = self.rows[amp.name][over_rows]
+        if (amp.name, "overscan") in self.parts and self.of.serial is not None:
+            over_rows, over_cols = self.sections[amp.name, "overscan"]
             after = over_cols.start >= data_cols.stop
-            found = _levels(strip, self.of.serial, away=after)
+            found = _levels(self._values(amp, "overscan"), self.of.serial, away=after)
             by_row = np.full(raw[0], np.nan)
             by_row[over_rows] = found.level
             serial = _part(found, by_row[data_rows])
-        if amp.name in self.cols and amp.parallel is not None and self.of.parallel is not None:
-            par_rows, par_cols = window(amp.parallel, raw)
-            below = self.cols[amp.name].astype(np.float64)
+        if (amp.name, "parallel") in self.parts and self.of.parallel is not None:
+            par_rows, par_cols = self.sections[amp.name, "parallel"]
+            below = self._values(amp, "parallel").astype(np.float64)
             if by_row is not None:
                 below = below - _held(by_row)[par_rows, None]
             found = _levels(below.T, self.of.parallel, away=par_rows.start >= data_rows.stop)

@@ -1,4 +1,4 @@
-"""Crosstalk between the amplifiers of a detector: all at once, in the order in which they are read."""
+"""Amplifiers of a detector: crosstalk between them, all at once, and the lines of their overscan."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def _jit(function: _Kernel) -> _Kernel:
 def _joined(function: _Kernel) -> _Kernel:
     """The same with fused multiply-adds, which round once where two operations round twice."""
     compiler = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, fastmath={"contract"})
+    return cast("_Kernel", compiler(function))
+
+
+def _summing(function: _Kernel) -> _Kernel:
+    """The same with sums in any order, as vector code makes them."""
+    compiler = njit(
+        nogil=True, error_model="numpy", no_cpython_wrapper=True, fastmath={"contract", "reassoc", "nsz"}
+    )
     return cast("_Kernel", compiler(function))
 
 
@@ -63,6 +71,25 @@ def _put(line: Any, back: Any, out: Any) -> None:
     else:
         for k in range(out.shape[0]):
             out[k] = line[k]
+
+
+@_summing
+def _count_and_sum(line: Any) -> Any:
+    count, total = 0, 0.0
+    for k in range(line.shape[0]):
+        good = line[k] == line[k]
+        count += 1 if good else 0
+        total += np.float64(line[k]) if good else 0.0
+    return count, total
+
+
+@_summing
+def _squares(line: Any, mean: Any) -> Any:
+    total = 0.0
+    for k in range(line.shape[0]):
+        off = np.float64(line[k]) - mean
+        total += off * off if line[k] == line[k] else 0.0
+    return total
 
 
 @_jit
@@ -111,6 +138,25 @@ def subtract(image: Any, factors: Any, places: Any, rows: Any, cols: Any) -> Non
                 _less(f, g, known[s], known[s + 1], known[s + 2], known[s + 3], one, other)
             _put(one[:cols], places[i, 3], mine)
             _put(other[:cols], places[j, 3], yours)
+
+
+@_door
+def line_moments(values: Any, counts: Any, means: Any) -> float:
+    """Count and mean of the numbers of each line, NaN left out; the sum of their squares about those means.
+
+    Parameters
+    ----------
+    values : ndarray
+        float32 or float64, (lines, values), C-contiguous.
+    counts, means : ndarray
+        int64 and float64, (lines,): filled; the mean of nothing is NaN.
+    """
+    squares = 0.0
+    for r in range(values.shape[0]):
+        counts[r], total = _count_and_sum(values[r])
+        means[r] = total / counts[r]
+        squares += _squares(values[r], means[r])
+    return squares
 
 
 def factors_of(matrix: NDArray[Any]) -> NDArray[np.float32]:

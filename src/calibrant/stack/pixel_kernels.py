@@ -3,7 +3,7 @@
 One function, `run`, is called from outside. It is an interpreter: a program is an array of operations
 (`ops`: code, planes, bits), their constants, and a tuple of planes of a fixed length, so that numba compiles
 it once for every list of steps and every kind of raw data. What comes in one order in almost every list is
-one operation (`START` and `CHECK` with an offset, `LIGHT`): each pixel is loaded and stored once for all of it.
+one operation (`START` and `CHECK` with an offset, `LIGHT`), which loads and stores each pixel once.
 
 Why it looks as it does:
 
