@@ -64,6 +64,7 @@ app.add_typer(measurements, name="measure")
 simulations = typer.Typer(no_args_is_help=True, help="Simulate raw frames whose truth is known.")
 command(simulations, "ccd-night")(simulate.ccd_night)
 command(simulations, "dark-pair")(simulate.dark_pair)
+command(simulations, "infrared")(simulate.infrared)
 for camera in simulate.cameras():
     command(simulations, camera)(simulate.of_camera(camera))
 app.add_typer(simulations, name="simulate")

@@ -42,6 +42,43 @@ def dark_pair(
     terminal.result(facts, lambda: typer.echo(f"{raw}\n{truth}"))
 
 
+def infrared(
+    terminal: Terminal,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; made if it is not there.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
+    detectors: Annotated[str, typer.Option(help="Names, such as NRCA1,NRCB4, or all; one if empty.")] = "",
+    files: Annotated[int, typer.Option(help="Exposures of each detector.")] = 5,
+    integrations: Annotated[int, typer.Option(help="Of an exposure, each from a reset on.")] = 1,
+    groups: Annotated[int, typer.Option(help="Of an integration.")] = 20,
+    pattern: Annotated[str, typer.Option(help="Read pattern, such as RAPID or MEDIUM8.")] = "RAPID",
+    rows: Annotated[int, typer.Option(help="Of the array, its reference pixels included.")] = 256,
+    cols: Annotated[int, typer.Option(help="The same; 2048 x 2048 is the real size.")] = 256,
+    light: Annotated[float, typer.Option(help="Electrons per second in a pixel; 0 for darks.")] = 0.0,
+    start: Annotated[str, typer.Option(help="UTC of the first exposure.")] = "2022-07-12T00:00:00",
+    campaign: Annotated[str, typer.Option(help="Name of the epoch, written as CAMPAIGN.")] = "",
+    noise: Annotated[float, typer.Option(help="White noise, as a multiple of the usual one.")] = 1.0,
+) -> None:
+    """Ramps of infrared arrays, one file for each exposure and detector; the truth beside them."""
+    from calibrant.simulate.infrared_files import Set, simulate
+
+    what = Set(
+        files=files, integrations=integrations, groups=groups, pattern=pattern, rows=rows, cols=cols,
+        light=light, start=start, campaign=campaign, noise=noise,
+    )  # fmt: skip
+    with terminal.progress() as progress:
+        taken = simulate(
+            out,
+            seed=seed,
+            detectors=_words(detectors) or None,
+            what=what,
+            overwrite=terminal.overwrite,
+            progress=progress,
+        )
+    count = len(taken.raw) + len(taken.truth)
+    facts = {"out": str(out), "files": count, "truth": [str(path) for path in taken.truth]}
+    terminal.result(facts, lambda: typer.echo(f"{count} files written to {out}"))
+
+
 def cameras() -> tuple[str, ...]:
     """Names of the cameras that have a command of their own."""
     from calibrant.simulate.cameras import names

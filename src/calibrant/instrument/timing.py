@@ -109,7 +109,7 @@ def no_readout(instrument: str) -> ConfigError:
     """What is said where an instrument file has no clock."""
     return ConfigError(
         f"the instrument {instrument} does not say how its pixels are clocked",
-        do="add a table [readout] to its file, or use hxrg-generic",
+        do="add a table [readout] to its file",
     )
 
 

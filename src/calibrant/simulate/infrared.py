@@ -151,6 +151,7 @@ class Exposure:
                 got=f"{nframes}, {skip}",
             )
         self.reads = 0
+        self.first: F4 | None = None  # the first read, where groups are means
         reset = rng.standard_normal((clock.rows, clock.cols), np.float32)
         self._base = array.maps.bias + np.float32(design.ktc / design.gain) * reset
         self._charge = np.zeros_like(reset[design.active])
@@ -184,6 +185,8 @@ class Exposure:
         out[self.array.design.active] += self._charge / np.float32(self.array.design.gain)
         out.flat[self._jumping] += (self._high - np.float32(0.5)) * maps.telegraph.flat[self._jumping]
         self._levels.append(np.append(float(self.reads), self._noise.take(out, self._rng)))
+        if self.reads == 0 and self.nframes > 1:
+            self.first = out.copy()
         self.reads += 1
         return out
 
