@@ -44,7 +44,7 @@ def simulated(clock, reads, seed, *, white=WHITE, own=OWN, common=COMMON, altern
     for i in range(clock.outputs):
         x = shared + laid(own) + np.float32(white) * rng.standard_normal(shared.shape, np.float32)
         if alternating:
-            x += laid(alternating) + laid(alternating) * sign
+            x += laid(alternating) * sign
         found[:, :, i] = x[:, :, ::-1] if i % 2 and clock.alternate else x
     return found.reshape(reads, clock.rows, -1), shared
 
@@ -154,10 +154,10 @@ def test_coherence_is_that_of_a_known_mixture():
 
 def test_forms_take_the_parts_out_exactly():
     own = np.array([3.0, 1.0, 5.0, 2.0])
-    matrix = np.diag(own) + 7.0
-    forms = Linear.of(4)
-    np.testing.assert_allclose(np.einsum("oij,ji->o", forms.own, matrix), own)
-    assert np.einsum("ij,ji", forms.common, matrix) == pytest.approx(7)
+    for gains in (np.ones(4), np.array([1.1, 0.8, 1.2, 0.9])):
+        matrix, forms = np.diag(own) + 7.0 * np.outer(gains, gains), Linear.of(gains)
+        np.testing.assert_allclose(np.einsum("oij,ji->o", forms.own, matrix), own)
+        assert np.einsum("ij,ji", forms.common, matrix) == pytest.approx(7)
 
 
 def test_power_law_of_cells_is_smooth_at_one():
@@ -185,7 +185,7 @@ def test_kernels_are_their_specification():
             np.zeros((2, 4, 2), np.float32),
             np.zeros(2, int),
         )
-        kernel(first, second, good, *clock.directions, np.array([[0, 9.0]] * 2), out, means, counts)
+        kernel(first, second, good, *clock.directions, np.array([[0, 9.0]] * 2), 5, out, means, counts)
         found.append((out, means, counts))
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -1,8 +1,10 @@
 """The parts of the noise: white, pink of each output, pink that outputs have in common, alternating columns.
 
-``S_ij(f) = delta_ij [W_i + U_i(f) + A_i(f)] + C(f)``. The own part of each output is taken from the powers
-of the outputs less their mean, in which nothing common is left, exactly; so errors of the common part,
-which is often the larger, do not spoil it. All numbers are of single reads: one-sided densities in DN^2/Hz.
+``S_ij(f) = delta_ij [W_i + U_i(f) + A_i(f)] + g_i g_j C(f)``, A the noise whose sign turns from column to
+column, g 1 on average. The own part of each output is taken from the powers of contrasts of outputs in which
+nothing common is left, exactly; so errors of the common part, which is often the larger, do not spoil it.
+Bins next to each other are correlated by the taper, and weighted as such. All numbers are of single reads:
+one-sided densities in DN^2/Hz.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from calibrant.effects._one_over_f_spectra import Scale, Spectra
 
 SIGNIFICANT = 8.0  # sigmas of an amplitude from which on its slope is fitted
 SLOPES = 0.3, 2.5
+TELLING = 20.0  # sigmas of the common amplitude from which on outputs may have it by different gains
 ROUNDS = 4  # of weights from the model
 
 Floats = NDArray[np.float64]
@@ -101,11 +104,19 @@ class Own:
 
 @dataclass(frozen=True)
 class Parts:
-    """All of them; `common` is None for a single output."""
+    """All of them; `common` is None for a single output.
+
+    Attributes
+    ----------
+    gains, gain_sigma : array (outputs,)
+        By which each output has what is common, 1 on average; sigma is NaN where they were not fitted.
+    """
 
     own: tuple[Own, ...]
     common: Pink | None
     common_chi2: float
+    gains: Floats
+    gain_sigma: Floats
 
 
 @dataclass(frozen=True)
@@ -116,13 +127,15 @@ class Linear:
     common: Floats
 
     @classmethod
-    def of(cls, outputs: int) -> Linear:
-        """For so many outputs; one keeps everything, two lose what they have in common on average."""
-        one, all_ones = np.eye(outputs), np.ones((outputs, outputs))
-        common = (all_ones - one) / max(outputs * (outputs - 1), 1)
+    def of(cls, gains: Floats) -> Linear:
+        """For outputs of these gains; one keeps everything, two lose what they have in common on average."""
+        outputs = len(gains)
+        one, pairs = np.eye(outputs), np.outer(gains, gains)
+        off = pairs * (1 - one)
+        common = off / max((off**2).sum(), 1e-300)
         if outputs < 3:
             return cls(np.array([np.diag(row) - common for row in one]), common)
-        contrasts = one - all_ones / outputs
+        contrasts = one - pairs / (gains @ gains)
         forms = np.array([np.outer(row, row) for row in contrasts])
         mixing = np.array([np.diag(form) for form in forms])
         return cls(np.tensordot(np.linalg.inv(mixing), forms, 1), common)
@@ -134,10 +147,11 @@ def part(form: Floats, scale: Scale) -> Floats:
     return np.asarray(np.einsum("ij,bji->b", form, scale.matrix[:, :n, :n]).real)
 
 
-def variance(form: Floats, matrix: NDArray[np.complex128], modes: Floats) -> Floats:
-    """Of `part`, by the matrices that are expected (complex Wishart): trace(F S F S) / modes."""
+def covariance(form: Floats, matrix: NDArray[np.complex128], scale: Scale) -> Floats:
+    """Of `part`, (bins, bins), for complex Wishart matrices of these means: trace(F S F S) overlap."""
     product = np.einsum("ij,bjk->bik", form, matrix[:, : len(form), : len(form)])
-    return np.asarray(np.einsum("bij,bji->b", product, product).real / modes)
+    sigma = np.sqrt(np.einsum("bij,bji->b", product, product).real)
+    return np.asarray(np.outer(sigma, sigma) * scale.overlap)
 
 
 def parts(spectra: Spectra, responses: Responses) -> Parts:
@@ -150,17 +164,51 @@ def parts(spectra: Spectra, responses: Responses) -> Parts:
         Of the same clock.
     """
     outputs = spectra.clock.outputs
-    forms = Linear.of(outputs)
     expected = [_smooth(scale, outputs) for scale in spectra.scales]
+    gains, gain_sigma = np.ones(outputs), np.full(outputs, math.nan)
     own: list[Own] = []
     common: Pink | None = None
     chi2 = math.nan
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
+        forms = Linear.of(gains)
         if outputs > 1:
             common, chi2 = _fit_common(forms.common, spectra, responses, expected)
         own = [_fit_own(i, forms.own[i], spectra, responses, expected) for i in range(outputs)]
-        expected = model(Parts(tuple(own), common, chi2), spectra, responses)
-    return Parts(tuple(own), common, chi2)
+        found = Parts(tuple(own), common, chi2, gains, gain_sigma)
+        expected = model(found, spectra, responses)
+        if turn + 1 < ROUNDS and outputs > 2 and common and common.amplitude > TELLING * common.sigma:
+            gains, gain_sigma = _gains(spectra, expected, gains)
+    return found
+
+
+def _gains(
+    spectra: Spectra, expected: Sequence[NDArray[np.complex128]], gains: Floats
+) -> tuple[Floats, Floats]:
+    """Gains of outputs from what pairs of them have in common, and sigma by leaving out bins in turn."""
+    pairs: list[list[Floats]] = [[], []]  # of each bin: products of the outputs, and how much they weigh
+    form = Linear.of(gains).common
+    for scale, matrix in zip(spectra.scales[:2], expected[:2], strict=True):
+        shared = np.einsum("ij,bji->b", form, matrix).real
+        weights = shared / np.diag(covariance(form, matrix, scale))
+        pairs[0].append(scale.matrix[:, : len(gains), : len(gains)].real * weights[:, None, None])
+        pairs[1].append(shared * weights)
+    values, weights = (np.concatenate(one) for one in pairs)
+    n = len(values)
+    total = values.sum(axis=0)
+    left_out = np.array([_rank_one(total - one, gains) for one in values])
+    sigma = np.sqrt((n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
+    return _rank_one(total, gains), np.asarray(sigma)
+
+
+def _rank_one(matrix: Floats, gains: Floats) -> Floats:
+    """g with matrix_ij ~ g_i g_j for i not j, by least squares of one g after the other; mean 1."""
+    found, off = gains.copy(), matrix * (1 - np.eye(len(gains)))
+    off *= (gains.sum() ** 2 - gains @ gains) / off.sum()  # the scale is that of the gains
+    for _ in range(30):
+        for i in range(len(found)):
+            others = np.delete(found, i)
+            found[i] = off[i] @ found / (others @ others)
+    return np.asarray(found / found.mean())
 
 
 def model(found: Parts, spectra: Spectra, responses: Responses) -> list[NDArray[np.complex128]]:
@@ -174,13 +222,14 @@ def model(found: Parts, spectra: Spectra, responses: Responses) -> list[NDArray[
             [
                 one.white * good * response.white
                 + _pink(response.pink, responses.cells, one.pink)
-                + _pink(response.pink + response.alternating, responses.cells, one.alternating)
+                + _pink(response.alternating, responses.cells, one.alternating)
                 for one, good in zip(found.own, spectra.good, strict=True)
             ]
         )
         floor = 1e-3 * own.max(axis=0)  # of a dead output
         matrix = np.einsum("ib,ij->bij", np.maximum(own, floor), np.eye(len(own)))
-        matrices.append((matrix + np.maximum(shared, 0)[:, None, None]).astype(np.complex128))
+        pairs = np.outer(found.gains, found.gains)
+        matrices.append((matrix + np.maximum(shared, 0)[:, None, None] * pairs).astype(np.complex128))
     return matrices
 
 
@@ -199,14 +248,10 @@ def _fit_common(
     form: Floats, spectra: Spectra, responses: Responses, expected: Sequence[NDArray[np.complex128]]
 ) -> tuple[Pink, float]:
     """Of pixels and rows; alternating noise of one output has nothing in common with that of another."""
-    values, sigma, kernels = [], [], []
-    for scale, response, matrix in zip(spectra.scales[:2], responses.scales[:2], expected[:2], strict=True):
-        values.append(part(form, scale))
-        sigma.append(np.sqrt(variance(form, matrix, scale.modes)))
-        kernels.append(response.pink)
-    fit = Fit(np.concatenate(values), np.concatenate(sigma), [np.concatenate(kernels)], responses.cells, None)
-    _, pinks, chi2 = fit.solve()
-    return pinks[0][0], chi2
+    values, whitening = _weighed(form, spectra.scales[:2], expected[:2])
+    kernel = np.concatenate([response.pink for response in responses.scales[:2]])
+    _, pinks, chi2 = Fit(values, whitening, [kernel], responses.cells, None).solve()
+    return pinks[0], chi2
 
 
 def _fit_own(
@@ -216,23 +261,29 @@ def _fit_own(
     responses: Responses,
     expected: Sequence[NDArray[np.complex128]],
 ) -> Own:
-    values, sigma, pink, alternating, white = [], [], [], [], []
-    for scale, response, matrix in zip(spectra.scales, responses.scales, expected, strict=True):
-        values.append(part(form, scale))
-        sigma.append(np.sqrt(variance(form, matrix, scale.modes)))
-        pink.append(response.pink)
-        # columns of one parity are a noise of their own: half of it is slow, half is turned
-        alternating.append(response.pink + response.alternating)
-        white.append(response.white * spectra.good[output])
-    fit = Fit(
-        np.concatenate(values),
-        np.concatenate(sigma),
-        [np.concatenate(pink), np.concatenate(alternating)],
-        responses.cells,
-        np.concatenate(white),
-    )
-    flat, pinks, chi2 = fit.solve()
-    return Own(flat[0], flat[1], pinks[0][0], pinks[1][0], chi2)
+    values, whitening = _weighed(form, spectra.scales, expected)
+    kernels = [
+        np.concatenate([response.pink for response in responses.scales]),
+        np.concatenate([response.alternating for response in responses.scales]),
+    ]
+    white = np.concatenate([response.white for response in responses.scales]) * spectra.good[output]
+    flat, pinks, chi2 = Fit(values, whitening, kernels, responses.cells, white).solve()
+    return Own(flat[0], flat[1], pinks[0], pinks[1], chi2)
+
+
+def _weighed(
+    form: Floats, scales: Sequence[Scale], expected: Sequence[NDArray[np.complex128]]
+) -> tuple[Floats, Floats]:
+    """A part in all bins, and the matrix that makes its errors independent and of size 1."""
+    values = np.concatenate([part(form, scale) for scale in scales])
+    whitening = np.zeros((len(values), len(values)))
+    first = 0
+    for scale, matrix in zip(scales, expected, strict=True):
+        last = first + len(scale.frequency)
+        root = np.linalg.cholesky(covariance(form, matrix, scale))
+        whitening[first:last, first:last] = np.linalg.inv(root)
+        first = last
+    return values, whitening
 
 
 @dataclass(frozen=True)
@@ -240,40 +291,37 @@ class Fit:
     """Weighted least squares of a white part (where there is one) and of power laws."""
 
     values: Floats
-    sigma: Floats
+    whitening: Floats
     kernels: Sequence[Floats]
     cells: Floats
     white: Floats | None
 
-    def solve(self) -> tuple[tuple[float, float], list[tuple[Pink]], float]:
+    def solve(self) -> tuple[tuple[float, float], list[Pink], float]:
         """White level and sigma, the power laws, chi2 per degree of freedom.
 
         Amplitudes are linear and may be negative: nothing is taken for something because it must be positive.
         Slopes are 1 until an amplitude is significant.
         """
         slopes = [1.0] * len(self.kernels)
-        amplitude, covariance = self._linear(slopes)
-        start = self.white is not None
-        fitted = [
-            k
-            for k in range(len(slopes))
-            if amplitude[k + start] > SIGNIFICANT * math.sqrt(covariance[k + start, k + start])
-        ]
+        amplitude, errors = self._linear(slopes)
+        start = int(self.white is not None)
+        sigma = np.sqrt(np.diag(errors))
+        fitted = [k for k in range(len(slopes)) if amplitude[k + start] > SIGNIFICANT * sigma[k + start]]
         if fitted:
             slopes = self._slopes(slopes, fitted)
             amplitude, _ = self._linear(slopes)
         design = self._design(slopes)
-        residual = (self.values - design @ amplitude) / self.sigma
+        residual = self.whitening @ (self.values - design @ amplitude)
         columns = [*design.T, *(self._slope_column(k, slopes[k], amplitude[k + start]) for k in fitted)]
-        jacobian = np.array(columns).T / self.sigma[:, None]
-        covariance = _inverse(jacobian)
+        jacobian = self.whitening @ np.array(columns).T
+        errors = _inverse(jacobian)
         found = []
         for k in range(len(slopes)):
             at = [k + start] + ([len(amplitude) + fitted.index(k)] if k in fitted else [])
             block = np.zeros((2, 2))
-            block[: len(at), : len(at)] = covariance[np.ix_(at, at)]
-            found.append((Pink(float(amplitude[k + start]), float(slopes[k]), block),))
-        flat = (float(amplitude[0]), math.sqrt(covariance[0, 0])) if start else (0.0, 0.0)
+            block[: len(at), : len(at)] = errors[np.ix_(at, at)]
+            found.append(Pink(float(amplitude[k + start]), float(slopes[k]), block))
+        flat = (float(amplitude[0]), math.sqrt(errors[0, 0])) if start else (0.0, 0.0)
         return flat, found, float((residual**2).sum() / max(len(residual) - jacobian.shape[1], 1))
 
     def _design(self, slopes: Sequence[float]) -> Floats:
@@ -289,9 +337,9 @@ class Fit:
         return np.asarray(amplitude * (self.kernels[k] @ change) / (2 * step))
 
     def _linear(self, slopes: Sequence[float]) -> tuple[Floats, Floats]:
-        scaled = self._design(slopes) / self.sigma[:, None]
-        covariance = _inverse(scaled)
-        return covariance @ (scaled.T @ (self.values / self.sigma)), covariance
+        scaled = self.whitening @ self._design(slopes)
+        errors = _inverse(scaled)
+        return errors @ (scaled.T @ (self.whitening @ self.values)), errors
 
     def _slopes(self, slopes: Sequence[float], fitted: Sequence[int]) -> list[float]:
         """Best slopes; amplitudes follow from them (variable projection)."""
@@ -304,7 +352,7 @@ class Fit:
 
         def residual(free: Floats) -> Floats:
             trial = placed(free)
-            return np.asarray((self.values - self._design(trial) @ self._linear(trial)[0]) / self.sigma)
+            return np.asarray(self.whitening @ (self.values - self._design(trial) @ self._linear(trial)[0]))
 
         return placed(least_squares(residual, np.ones(len(fitted)), bounds=SLOPES).x)
 

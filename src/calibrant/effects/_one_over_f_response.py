@@ -2,9 +2,9 @@
 
 The expectation of a periodogram is the transform of the autocovariance times the autocorrelation of the
 window (Percival and Walden 1993, chapter 6); the autocovariance of the difference of two reads a time T
-apart is ``2 R(t) - R(t + T) - R(t - T)``. With ``R(t) = integral S(f) cos(2 pi f t) df`` and S ~ 1/f within
-narrow cells of f, every cell is a difference of cosine integrals. No low-frequency cut is needed: the
-difference has one.
+apart is ``2 R(t) - R(t + T) - R(t - T)``, and of means of reads in the same way. With
+``R(t) = integral S(f) cos(2 pi f t) df`` and S ~ 1/f within narrow cells of f, every cell is a difference of
+cosine integrals. No low-frequency cut is needed: the difference has one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from scipy.special import sici
 
 from calibrant.effects._one_over_f_spectra import (
     pixel_edges,
+    pixel_kept,
     pixel_taper,
     row_edges,
     row_taper,
@@ -68,22 +69,57 @@ def power_law(cells: Floats, slope: float) -> Floats:
     return np.asarray((cells[1:] * cells[:-1]) ** (flat / 2) * widened)
 
 
-def responses(clock: Clock) -> Responses:
-    """Of the spectra that `Accumulator` makes with this clock."""
-    low, high = LOWEST / clock.frame_time, clock.nyquist
+@dataclass(frozen=True)
+class Sampling:
+    """What is subtracted from what: two groups, each the mean of `nframes` reads, `skip` reads between them.
+
+    Attributes
+    ----------
+    nframes, skip : int
+        1 and 0: two reads that follow each other.
+    """
+
+    nframes: int = 1
+    skip: int = 0
+
+    @property
+    def step(self) -> int:
+        """Reads from group to group."""
+        return self.nframes + self.skip
+
+    @property
+    def lags(self) -> Floats:
+        """Autocorrelation of the weights of the reads, for lags of 0, 1, ... reads."""
+        weights = np.zeros(self.step + self.nframes)
+        weights[: self.nframes], weights[self.step :] = -1 / self.nframes, 1 / self.nframes
+        return np.asarray(np.correlate(weights, weights, "full")[len(weights) - 1 :])
+
+
+def responses(clock: Clock, sampling: Sampling | None = None) -> Responses:
+    """Of the spectra that `Accumulator` makes, by the clock of the pixels inside the border.
+
+    Parameters
+    ----------
+    clock : Clock
+    sampling : Sampling, optional
+        Of the groups that were subtracted; reads that follow each other if not given.
+    """
+    sampling = Sampling() if sampling is None else sampling
+    low, high = LOWEST / clock.frame_time / sampling.step, clock.nyquist
     cells = np.geomspace(low, high, int(np.ceil(PER_DECADE * np.log10(high / low))) + 1)
-    return Responses(cells, (_pixels(clock, cells), *_rows(clock, cells)))
+    return Responses(cells, (_pixels(clock, cells, sampling), *_rows(clock, cells, sampling)))
 
 
-def _covariances(times: Floats, delay: float, cells: Floats) -> Floats:
-    """Autocovariance of the difference of two reads, (times, cells), of 1/f in each cell."""
-    single = 2 * _cosines(times, cells)
-    slow = int(np.searchsorted(cells, SETTLED / delay)) + 1
-    slow_cells = cells[:slow]
-    single[:, : len(slow_cells) - 1] -= _cosines(times + delay, slow_cells) + _cosines(
-        delay - times, slow_cells
-    )
-    return single
+def _covariances(times: Floats, clock: Clock, cells: Floats, sampling: Sampling) -> Floats:
+    """Autocovariance of the difference of two groups, (times, cells), of 1/f in each cell."""
+    lags, delay = sampling.lags, clock.frame_time
+    single = lags[0] * _cosines(times, cells)
+    slow = cells[: int(np.searchsorted(cells, SETTLED / delay)) + 1]
+    for number in np.flatnonzero(lags[1:]) + 1:
+        later = number * delay
+        both = _cosines(later + times, slow) + _cosines(later - times, slow)
+        single[:, : len(slow) - 1] += lags[number] * both
+    return np.asarray(single)
 
 
 def _cosines(times: Floats, cells: Floats) -> Floats:
@@ -96,7 +132,12 @@ def _cosines(times: Floats, cells: Floats) -> Floats:
 
 
 def _expected(
-    window: Floats, covariances: Floats, length: int, step: float, edges: NDArray[np.int64]
+    window: Floats,
+    covariances: Floats,
+    length: int,
+    step: float,
+    edges: NDArray[np.int64],
+    kept: NDArray[np.bool_] | None = None,
 ) -> Floats:
     """One-sided binned periodograms (bins, cells); lags of `covariances` are those of the window."""
     spectrum = np.abs(np.fft.rfft(window, scipy.fft.next_fast_len(2 * len(window)))) ** 2
@@ -106,31 +147,34 @@ def _expected(
     circle[: len(window)] += terms
     circle[(length - np.arange(1, len(window))) % length] += terms[1:]
     power = 2 * step * scipy.fft.rfft(circle, axis=0).real
-    return np.array([power[a:b].mean(axis=0) for a, b in pairwise(edges)])
+    used = np.ones(len(power), bool) if kept is None else kept
+    return np.array([power[a:b][used[a:b]].mean(axis=0) for a, b in pairwise(edges)])
 
 
-def _pixels(clock: Clock, cells: Floats) -> Response:
+def _pixels(clock: Clock, cells: Floats, sampling: Sampling) -> Response:
     """Of segments. Their frame's level was subtracted: what is slower than the frame is not in them."""
     taper = pixel_taper(clock).astype(np.float64)
     sign = np.where(np.arange(clock.row_ticks) % 2, -1.0, 1.0)
     length, edges = segment_length(clock), pixel_edges(clock)
     middle = np.sqrt(cells[1:] * cells[:-1])
-    kept = 1 - np.sinc(middle * clock.rows * clock.row_ticks * clock.pixel_time) ** 2
-    covariances = _covariances(np.arange(float(taper.size)) * clock.pixel_time, clock.frame_time, cells)
-    pink = _expected(taper.ravel(), covariances * kept, length, clock.pixel_time, edges)
-    turned = _expected((taper * sign).ravel(), covariances, length, clock.pixel_time, edges)
-    return Response(np.full(len(edges) - 1, 2.0), pink, turned)
+    within = 1 - np.sinc(middle * clock.rows * clock.row_ticks * clock.pixel_time) ** 2
+    covariances = _covariances(np.arange(float(taper.size)) * clock.pixel_time, clock, cells, sampling)
+    pink = _expected(taper.ravel(), covariances * within, length, clock.pixel_time, edges, pixel_kept(clock))
+    turned = _expected(
+        (taper * sign).ravel(), covariances, length, clock.pixel_time, edges, pixel_kept(clock)
+    )
+    return Response(np.full(len(edges) - 1, sampling.lags[0]), pink, turned)
 
 
-def _rows(clock: Clock, cells: Floats) -> tuple[Response, Response]:
+def _rows(clock: Clock, cells: Floats, sampling: Sampling) -> tuple[Response, Response]:
     """Of means of rows, and of even less odd columns."""
     step = 1 / clock.row_frequency
     edges, window = row_edges(clock), row_taper(clock).astype(np.float64)
-    covariances = _covariances(np.arange(float(clock.rows)) * step, clock.frame_time, cells)
+    covariances = _covariances(np.arange(float(clock.rows)) * step, clock, cells, sampling)
     same, turned = _boxcar(clock, cells, False), _boxcar(clock, cells, True)
     slow = _expected(window, covariances * same, clock.rows, step, edges)
     leaked = _expected(window, covariances * turned, clock.rows, step, edges)
-    white = np.full(len(edges) - 1, 4.0 * step * clock.nyquist / clock.width)
+    white = np.full(len(edges) - 1, 2 * sampling.lags[0] * step * clock.nyquist / clock.width)
     return Response(white, slow, leaked), Response(white, leaked, slow)
 
 

@@ -10,7 +10,8 @@ included.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from calibrant.errors import SelectionError, ShapeError
-from calibrant.instrument.clock import Clock
+from calibrant.instrument.clock import Border, Clock
 from calibrant.stack.kernels_spectra import cross, lay
 
 SEGMENT = 16  # rows of a segment of the fast scale
@@ -26,6 +27,7 @@ PIECE = 4  # segments that are transformed at once: they stay in the cache
 PER_OCTAVE = 4  # bins
 CLIP = 8.0  # sigmas beyond which a difference is a cosmic ray or a bad pixel
 FIRST = 4  # frequency of the fast scale that is used first, in units of one over the length of its segment
+BESIDE = 1.6  # of these frequencies from a multiple of the row frequency: nearer ones are not used
 SAMPLES = 1 << 14  # values of an output of which level and width are taken
 
 Floats = NDArray[np.float64]
@@ -45,15 +47,20 @@ class Scale:
         Index of the first frequency of each bin, and of the one after the last.
     matrix : array (bins, streams, streams), complex
         One-sided cross-spectral density of the difference of two reads, DN^2/Hz.
-    modes : array (bins,)
-        Independent complex numbers that each was averaged of.
+    overlap : array (bins, bins)
+        Covariance of the powers of a white noise of power 1: neighbours share what the taper smears.
     """
 
     name: str
     frequency: Floats
     edges: NDArray[np.int64]
     matrix: NDArray[np.complex128]
-    modes: Floats
+    overlap: Floats
+
+    @property
+    def modes(self) -> Floats:
+        """Independent complex numbers that each bin was averaged of, (bins,)."""
+        return np.asarray(1 / np.diag(self.overlap))
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,12 @@ class Spectra:
 
     Attributes
     ----------
+    clock : Clock
+        Of the pixels that took part: reference pixels count as overheads.
+    pixels, rows, alternating : Scale
+        Of the outputs.
+    tracked : Scale
+        As `rows`, up to half the row frequency, with the reference streams after the outputs.
     good : array (outputs,)
         Part of the pixels that were good; the others took the mean of their row and have no white noise.
     """
@@ -70,6 +83,7 @@ class Spectra:
     pixels: Scale
     rows: Scale
     alternating: Scale
+    tracked: Scale
     good: Floats
     frames: int
 
@@ -112,10 +126,23 @@ def log_edges(first: int, last: int) -> NDArray[np.int64]:
 
 def pixel_edges(clock: Clock) -> NDArray[np.int64]:
     """Bins of the fast scale: logarithmic from both ends, as alternating noise is folded at the upper one."""
-    length = segment_length(clock)
-    half = length // 2
+    half = segment_length(clock) // 2
     low = log_edges(FIRST, half // 2)
-    return np.unique(np.concatenate([low, half + 1 - log_edges(FIRST, half // 2 + 1)]))
+    edges = np.unique(np.concatenate([low, half + 1 - log_edges(FIRST, half // 2 + 1)]))
+    used = np.concatenate([[0], np.cumsum(pixel_kept(clock))])
+    return np.asarray(edges[np.unique(used[edges], return_index=True)[1]])
+
+
+def pixel_kept(clock: Clock) -> NDArray[np.bool_]:
+    """Frequencies of the fast scale that are used, (length / 2 + 1,).
+
+    Overheads between rows put a little of the slow noise at all multiples of the row frequency. Its mean is
+    known, but it is one and the same slow noise everywhere, so that errors would not be independent.
+    """
+    spacing = segment_length(clock) / clock.row_ticks
+    multiple = np.arange(segment_length(clock) // 2 + 1) / spacing
+    nearest = np.rint(multiple)
+    return np.asarray((np.abs(multiple - nearest) * spacing > BESIDE) | (nearest == 0))
 
 
 def row_edges(clock: Clock, highest: float | None = None) -> NDArray[np.int64]:
@@ -126,28 +153,71 @@ def row_edges(clock: Clock, highest: float | None = None) -> NDArray[np.int64]:
     return log_edges(2, max(min(last, clock.rows // 2), 3))
 
 
+def inner(clock: Clock, border: Border) -> tuple[Clock, int]:
+    """The clock of the pixels inside the border, and the columns that each output skips at the start.
+
+    Reference pixels have a noise of their own. Columns that an output lacks are left out of all of them, as
+    the outputs are compared at the same moments; what is left out counts as overhead.
+
+    Parameters
+    ----------
+    clock : Clock
+    border : Border
+        Reference pixels of a plane in the order of readout.
+    """
+    before, after = border.left, 0
+    if clock.alternate and clock.outputs % 2 == 0:
+        before = max(before, border.right)
+    else:
+        after = border.right
+    skipped, rows = before + after, border.bottom + border.top
+    if clock.width - skipped < 2 or clock.rows - rows < 8:
+        raise SelectionError(
+            "too few pixels are left inside the reference pixels",
+            where="one_over_f",
+            expected="two columns in each output and 8 rows",
+            got=f"{clock.width - skipped} columns, {clock.rows - rows} rows",
+        )
+    more, ticks = clock.frame_overhead
+    used = replace(
+        clock,
+        rows=clock.rows - rows,
+        cols=clock.outputs * (clock.width - skipped),
+        row_overhead=clock.row_overhead + skipped,
+        frame_overhead=(more + rows, ticks),
+    )
+    return used, before
+
+
 @dataclass
 class Accumulator:
     """Adds up spectra, difference by difference, in the memory of one frame.
 
     Attributes
     ----------
-    clock : Clock
+    array : Clock
         Of rows and columns as they are given to `add`.
     good : array (rows, columns of all outputs), bool, optional
-        Pixels that take part. Reference pixels are not good here: their noise is another.
+        Pixels that take part; reference pixels do not, whatever it says.
     pattern : bool
         Whether what all differences have in common (dark current, glow) is taken out.
+    border : Border
+        Reference pixels, in the order of readout.
     """
 
-    clock: Clock
+    array: Clock
     good: NDArray[np.bool_] | None = None
     pattern: bool = True
+    border: Border = field(default_factory=Border)
     frames: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        clock = self.clock
-        shape = clock.rows, clock.cols
+        clock, skipped = inner(self.array, self.border)
+        self.clock = clock
+        start, self._step = self.array.directions
+        self._start = start + skipped * self._step
+        self._lines = slice(self.border.bottom, self.border.bottom + clock.rows)
+        shape = self.array.rows, self.array.cols
         if self.good is None:
             self.good = np.ones(shape, np.bool_)
         if self.good.shape != shape:
@@ -166,20 +236,30 @@ class Accumulator:
         self._slow: dict[str, NDArray[Any]] = {}
         self._series: dict[str, NDArray[Any]] = {}
 
-    def add(self, first: NDArray[Any], second: NDArray[Any], references: NDArray[Any] | None = None) -> None:
+    def add(
+        self,
+        first: NDArray[Any],
+        second: NDArray[Any],
+        references: NDArray[Any] | None = None,
+        flagged: NDArray[np.bool_] | None = None,
+    ) -> None:
         """The difference of two reads of one ramp.
 
         Parameters
         ----------
         first, second : array (rows, cols)
-            Of any number type, DN; the second is read one frame time after the first.
-        references : array (streams, rows), optional
+            Of any number type, DN, in the order of readout; the second is read after the first.
+        references : array (streams, rows inside the border), optional
             Differences of reference streams, one number for each row, DN.
+        flagged : array (rows, cols), bool, optional
+            Pixels that are not good in this difference alone.
         """
-        start, step = self.clock.directions
         self._check(first, second)
-        levels = self._levels(first, second)
-        lay(first, second, self.good, start, step, levels, self._laid, self._means, self._counts)
+        assert self.good is not None
+        lines, good = self._lines, self.good if flagged is None else self.good & ~flagged
+        first, second, good = first[lines], second[lines], good[lines]
+        levels = self._levels(first, second, good)
+        self._laid_out(first, second, good, levels)
         if self._total is not None:
             self._total += self._laid
         self._fast += self._segments(self._laid)
@@ -191,6 +271,14 @@ class Accumulator:
             if self.pattern:
                 self._series[name] = self._series.get(name, 0) + one
         self.frames += 1
+
+    def _laid_out(
+        self, first: NDArray[Any], second: NDArray[Any], good: NDArray[np.bool_], levels: Floats
+    ) -> None:
+        lay(
+            first, second, good, self._start, self._step, levels, self.clock.width,
+            self._laid, self._means, self._counts,
+        )  # fmt: skip
 
     def result(self) -> Spectra:
         """The matrices of all that was added.
@@ -219,17 +307,18 @@ class Accumulator:
         pixels = binned(
             "pixels", matrix, pixel_edges(clock), 1 / (segment_length(clock) * clock.pixel_time),
             np.pad(self._taper.ravel().astype(np.float64), (0, segment_length(clock) - self._ticks)),
-            free * segments,
+            free * segments, pixel_kept(clock),
         )  # fmt: skip
         scale = 2 / clock.row_frequency / free
         spacing = clock.row_frequency / clock.rows
         taper = self._row_taper.astype(np.float64)
-        rows, alternating = (
-            binned(name, slow[name] * scale, row_edges(clock), spacing, taper, free)
-            for name in ("rows", "alternating")
+        short, full = row_edges(clock), row_edges(clock, clock.row_frequency / 2)
+        rows, alternating, tracked = (
+            binned(name, slow[name] * scale, edges, spacing, taper, free)
+            for name, edges in (("rows", short), ("alternating", short), ("rows", full))
         )
         good = self._counts / (n * clock.rows * clock.width)
-        return Spectra(clock, pixels, rows, alternating, good, n)
+        return Spectra(clock, pixels, rows, alternating, tracked, good, n)
 
     def _check(self, first: NDArray[Any], second: NDArray[Any]) -> None:
         assert self.good is not None
@@ -239,15 +328,14 @@ class Accumulator:
                     "reads are of one shape", where="one_over_f", expected=self.good.shape, got=read.shape
                 )
 
-    def _levels(self, first: NDArray[Any], second: NDArray[Any]) -> Floats:
+    def _levels(self, first: NDArray[Any], second: NDArray[Any], good: NDArray[np.bool_]) -> Floats:
         """Median and limit of each output, of a sample of its pixels."""
-        assert self.good is not None
-        clock, found = self.clock, np.zeros((self.clock.outputs, 2))
+        clock, found = self.array, np.zeros((self.array.outputs, 2))
         every = max(int(math.sqrt(clock.rows * clock.width / SAMPLES)), 1)
         for i in range(clock.outputs):
             part = slice(None, None, every), slice(i * clock.width, (i + 1) * clock.width, every)
             values = second[part].astype(np.float32) - first[part].astype(np.float32)
-            values = values[self.good[part] & np.isfinite(values)]
+            values = values[good[part] & np.isfinite(values)]
             level = float(np.median(values)) if values.size else 0.0
             width = 1.4826 * float(np.median(np.abs(values - level))) if values.size else 0.0
             found[i] = level, CLIP * width if width > 0 else np.inf
@@ -295,20 +383,20 @@ def binned(
     spacing: float,
     taper: Floats,
     looks: int,
+    kept: NDArray[np.bool_] | None = None,
 ) -> Scale:
-    """Means over bins of frequencies, and how many independent numbers they are of.
+    """Means over bins of frequencies, and how they vary together.
 
     Periodograms of white noise k frequencies apart have the covariance |V(k)|^2, V the transform of the
     squared taper (Percival and Walden 1993, chapter 6).
     """
-    counts = np.diff(edges)
-    means = np.add.reduceat(matrix[: edges[-1]], edges[:-1], axis=0)
-    overlap = np.abs(np.fft.fft(taper**2)) ** 2
-    modes = np.empty(len(counts))
-    for b, count in enumerate(counts):
-        lags = np.arange(1, count)
-        modes[b] = count**2 / (count * overlap[0] + 2 * ((count - lags) * overlap[lags]).sum())
-    frequency = spacing * (edges[:-1] + edges[1:] - 1) / 2
-    return Scale(
-        name, frequency, edges, np.asarray(means / counts[:, None, None], np.complex128), modes * looks
-    )
+    inside = np.zeros((len(edges) - 1, len(taper)))
+    for b, (first, last) in enumerate(pairwise(edges)):
+        inside[b, first:last] = kept[first:last] if kept is not None else 1.0
+    inside /= inside.sum(axis=1, keepdims=True)
+    weights = inside[:, : len(matrix)]
+    kernel = np.abs(np.fft.fft(taper**2)) ** 2
+    smeared = np.fft.ifft(np.fft.fft(inside) * np.fft.fft(kernel)).real[:, : len(matrix)]
+    overlap = smeared @ weights.T / looks
+    means = np.tensordot(weights, matrix, 1)
+    return Scale(name, spacing * (weights @ np.arange(len(matrix))), edges, means, (overlap + overlap.T) / 2)

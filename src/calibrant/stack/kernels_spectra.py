@@ -22,12 +22,21 @@ jit: Decorator = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=L
 
 @jit
 def lay(
-    first: Any, second: Any, good: Any, start: Any, step: Any, levels: Any, out: Any, means: Any, counts: Any
+    first: Any,
+    second: Any,
+    good: Any,
+    start: Any,
+    step: Any,
+    levels: Any,
+    cols: int,
+    out: Any,
+    means: Any,
+    counts: Any,
 ) -> None:
     """Second less first read, each output in the order of time; what is not good takes the mean of its row.
 
     first, second (rows, cols) of any number type; good (rows, cols) bool; start, step (outputs,) the column
-    that an output reads first and the next one from it; levels (outputs, 2): the level that is subtracted,
+    that an output reads first and the next one from it, `cols` of them; levels (outputs, 2): the level that is subtracted,
     and the distance from it beyond which a value is not good.
 
     out (outputs, rows, ticks) float32: columns are written, ticks beyond them are left alone. means
@@ -35,7 +44,6 @@ def lay(
     values are added.
     """
     outputs, rows = means.shape[0], means.shape[1]
-    cols = first.shape[1] // outputs
     for i in range(outputs):
         level, limit = F(levels[i, 0]), F(levels[i, 1])
         for r in range(rows):
