@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects.defects import surroundings
+from calibrant.effects._surroundings import surroundings
 from calibrant.frame import DQ
 from calibrant.pipeline._verify_frames import Area, Frames, Section, Seen
 from calibrant.pipeline.limits import VALUES
