@@ -37,8 +37,11 @@ FINISH_VARIANCE, FINISH_SYSTEMATIC, CURVE, CURVE_VARIANCE, CURVE_SYSTEMATIC, LIG
 OPERANDS, CONSTANTS = 4, 3
 """Planes and constants of an operation; the first constant of a division is its scale."""
 
-CURVE_HEAD = 5
-"""Numbers before the table of an amplifier in a row of curves: start, 1/spacing, low, high, saturation."""
+CURVE_HEAD = 6
+"""Numbers before the table of an amplifier in a row of curves: start, 1/spacing, low, high, saturation, none.
+
+The table is of pairs: the value at a node, and how far the next one is above it.
+"""
 
 RUN = 64
 """Pixels that are looked at together in search of the next amplifier."""
@@ -236,28 +239,33 @@ def _run_end(index: Any, k: Any) -> Any:
 
 
 @_jit
-def _flag_outside(low: Any, high: Any, limit: Any, bits: Any, data: Any, dq: Any) -> None:
+def _places(head: Any, bits: Any, nodes: Any, data: Any, dq: Any, place: Any, part: Any) -> None:
+    """Where between the nodes of a curve each value lies; flags of values outside its limits."""
+    start, inverse, low, high, limit = head
+    last = np.float32(nodes - 1)
     for k in range(data.shape[0]):
         x = data[k]
         saturated = np.uint32(SATURATED) if x >= limit else np.uint32(0)
         dq[k] |= saturated | (bits if (x < low) | (x > high) else np.uint32(0))
-
-
-@_jit
-def _add_curve(start: Any, inverse: Any, table: Any, part: Any, place: Any, data: Any) -> None:
-    last = np.float32(table.shape[0] - 2)  # the end value stands twice
-    # Two loops, since the second, which looks values up, cannot become vector code.
-    for k in range(data.shape[0]):
-        u = (data[k] - start) * inverse
+        u = (x - start) * inverse
         u = u if u > np.float32(0) else np.float32(0)  # NaN too: a place must be a number
         u = u if u < last else last
         i = np.int32(u)
         place[k] = np.uint32(i)
         part[k] = u - np.float32(i)
+
+
+@_jit
+def _look_up(pairs: Any, place: Any, found: Any) -> None:
+    """Value and difference of each place as one number of 64 bits: this loop cannot become vector code."""
+    for k in range(place.shape[0]):
+        found[k] = pairs[place[k]]
+
+
+@_jit
+def _add_between(found: Any, part: Any, data: Any) -> None:
     for k in range(data.shape[0]):
-        i = place[k]
-        v = table[i]
-        data[k] += v + part[k] * (table[i + np.uint32(1)] - v)
+        data[k] += found[2 * k] + part[k] * found[2 * k + 1]
 
 
 @_jit
@@ -268,8 +276,12 @@ def _curve(index: Any, curves: Any, width: Any, bits: Any, spare: Any, data: Any
     while begin < data.shape[0]:
         end = _run_end(amplifier, begin)
         own = curves[int(amplifier[begin]) * width : (int(amplifier[begin]) + 1) * width]
-        _flag_outside(own[2], own[3], own[4], bits, data[begin:end], dq[begin:end])
-        _add_curve(own[0], own[1], own[CURVE_HEAD:], spare[0], spare[1].view(np.uint32), data[begin:end])
+        head, pairs = (own[0], own[1], own[2], own[3], own[4]), own[CURVE_HEAD:].view(np.uint64)
+        n = end - begin
+        place, part, found = spare[0, :n].view(np.uint32), spare[1, :n], spare.reshape(-1)[-2 * n :]
+        _places(head, bits, pairs.shape[0], data[begin:end], dq[begin:end], place, part)
+        _look_up(pairs, place, found.view(np.uint64))
+        _add_between(found, part, data[begin:end])
         begin = end
 
 
@@ -279,12 +291,12 @@ def _curve_errors(index: Any, curves: Any, width: Any, data: Any, other: Any) ->
     amplifier = index.view(np.uint8)
     for k in range(data.shape[0]):
         own = curves[int(amplifier[k]) * width : (int(amplifier[k]) + 1) * width]
-        table = own[CURVE_HEAD:]
-        last = table.shape[0] - 2
+        pairs = own[CURVE_HEAD:]
+        last = pairs.shape[0] // 2 - 1
         u = (data[k] - own[0]) * own[1]
         if u >= np.float32(0) and u <= np.float32(last):
             i = min(np.int32(u), np.int32(last - 1))
-            stretch = np.float32(1) + (table[i + 1] - table[i]) * own[1]
+            stretch = np.float32(1) + pairs[2 * i + 1] * own[1]
             other[k] *= stretch * stretch
 
 
@@ -418,7 +430,7 @@ def run(raw: Any, form: Any, program: Any, first: Any, out: Any) -> None:
     """
     rows, cols = out[0].shape
     block = max(1, BLOCK // max(1, cols))
-    scratch = np.empty((OPERANDS + 2, cols), np.float32)
+    scratch = np.empty((OPERANDS + 4, cols), np.float32)
     for start in range(0, rows, block):
         _run_block(raw, form, program, start, min(start + block, rows), first, scratch, out)
 

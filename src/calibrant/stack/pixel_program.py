@@ -415,10 +415,14 @@ def _amplifiers(index: NDArray[np.uint8] | int, shape: tuple[int, int]) -> NDArr
 
 
 def _packed(curve: Curve) -> NDArray[np.float32]:
-    """Curves as the kernel takes them, a row each: five numbers (`CURVE_HEAD`), the table, its end again."""
+    """Curves as the kernel takes them, a row each: numbers (`CURVE_HEAD`), then pairs of value and step."""
     limit = np.full(len(curve.table), np.nan) if curve.saturation is None else curve.saturation
-    head = np.stack([curve.start, 1.0 / curve.spacing, curve.low, curve.high, limit], axis=1)
-    return _read_only(np.hstack([head, curve.table, curve.table[:, -1:]]).astype(np.float32))
+    unused = np.zeros(len(curve.table))  # an even number, so that pairs lie at whole words
+    head = np.stack([curve.start, 1.0 / curve.spacing, curve.low, curve.high, limit, unused], axis=1)
+    table = curve.table.astype(np.float32)
+    steps = np.diff(table, axis=1, append=table[:, -1:])
+    pairs = np.stack([table, steps], axis=2).reshape(len(table), -1)
+    return _read_only(np.hstack([head.astype(np.float32), pairs]))
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
