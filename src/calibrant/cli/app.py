@@ -8,6 +8,7 @@ import typer
 
 from calibrant.cli import (
     combine,
+    compare,
     dark_scaling,
     instrument,
     listing,
@@ -50,6 +51,7 @@ def root(
 command(app, "ls")(listing.ls)
 command(app, "reduce")(reduce.reduce)
 command(app, "combine")(combine.combine)
+command(app, "compare")(compare.compare)
 command(app, "debug-pixel")(pixel.debug_pixel)
 command(app, "show")(show.show)
 

@@ -35,6 +35,7 @@ NAMES = (
     "defects",
     "dark-library",
     "flat-structure",
+    "read-noise",
 )
 """The commands; what they do stands in `calibrant.pipeline.measurements`, too heavy for a help page."""
 
@@ -51,6 +52,7 @@ ABOUT = {
     "defects": "Hot, dead, deaf and noisy pixels and bad columns, on the masters of the folder.",
     "dark-library": "Rate and activation energy of each pixel, from darks of several times and temperatures.",
     "flat-structure": "An inventory of what is seen in flats, of all detectors and bands, and its cure.",
+    "read-noise": "Read noise of infrared arrays from ramps in the dark: stack, ramp or residual.",
 }
 
 
@@ -229,6 +231,7 @@ def _facts(measured: Measured, pictures: Mapping[str, list[str]]) -> dict[str, A
     return {
         "measured": measured.name,
         "out": str(measured.out),
+        "file": None if measured.file is None else str(measured.file),
         "instrument": measured.exposures.instrument.name,
         "products": [{**entry, "pictures": pictures.get(entry["name"], [])} for entry in measured.entries],
         "pictures": [file for files in pictures.values() for file in files],
@@ -260,6 +263,8 @@ def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[s
         file for entry in measured.entries for file in (entry["file"], *entry.get("beside", ()))
     )
     drawn = f"  pictures: {measured.out / 'plots'}/" if pictures else ""
+    if measured.file is not None:
+        typer.echo(f"product: {measured.file}")
     typer.echo(f"results: {measured.out}/ ({files}){drawn}")
     typer.echo(f"{measured.seconds:.1f} s without pictures")
 

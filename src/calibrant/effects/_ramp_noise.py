@@ -25,8 +25,8 @@ METHODS: tuple[Method, ...] = ("stack", "ramp", "residual")
 Planes = dict[str, NDArray[Any]]
 STRIP = 16
 """Rows of a strip, within which outliers of the spatial noise are looked for."""
-HEIGHTS = (STRIP, STRIP // 2, STRIP // 4, STRIP // 8, 1)
-"""Rows of a band: a strip where memory allows."""
+HEIGHTS = (4 * STRIP, 2 * STRIP, STRIP, STRIP // 2, STRIP // 4, STRIP // 8, 1)
+"""Rows of a band: strips where memory allows."""
 MAXIMUM = 65  # characters of a description in the archive of references
 
 
@@ -143,8 +143,8 @@ class Scatter:
     @property
     def pairs(self) -> list[NDArray[np.int64]]:
         """Of each file, the reads whose differences are taken: (differences, 2)."""
-        kind = "consecutive" if self.method == "residual" else self.options.group_diff_type
-        return [pairs_of(*ramp.shape[:2], kind) for ramp in self.ramps]
+        kind: Differences = "consecutive" if self.method == "residual" else self.options.group_diff_type
+        return [pairs_of(ramp.shape[0], ramp.shape[1], kind) for ramp in self.ramps]
 
     def __call__(self, band: tuple[int, int]) -> tuple[slice, Planes]:
         """The band's planes: ``noise``, ``count`` and ``offered`` (rows, cols), and ``moments`` of the boxes.
@@ -227,11 +227,11 @@ class Scatter:
             good = self.good[rows.start + first : min(rows.start + first + STRIP, rows.stop)]
             part = np.ascontiguousarray(steps[:, first * cols : first * cols + good.size])
             out = np.empty((len(steps), len(self.edges), 4))
-            good = np.ascontiguousarray(good, np.float32).ravel()
+            use = np.ascontiguousarray(good, np.float32).ravel()
             kernels.boxes(
                 part,
                 cols,
-                good,
+                use,
                 self.edges,
                 self.options.clipping_sigma,
                 self.options.max_clipping_iters,

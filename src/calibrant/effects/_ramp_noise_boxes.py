@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._ramp_noise import HEIGHTS
-from calibrant.stats import clip_factor, clipped_stats
+from calibrant.effects._ramp_noise import HEIGHTS, STRIP
+from calibrant.stats import MAD_TO_STD, clip_factor, clipped_stats
 
+FAR = 4.0  # sigmas: noisy pixels beyond are left out of means
 LEAST = 32  # good pixels of a box
 MOST = 0.1  # of them that may be clipped
 Array = NDArray[np.float64]
@@ -57,7 +59,7 @@ def spatial(moments: Array, height: int, box: int, sigma: float, times: int) -> 
     height : int
         Rows of the image.
     """
-    strip = next(n for n in HEIGHTS if -(-height // n) == len(moments))
+    strip = next(n for n in HEIGHTS if n <= STRIP and -(-height // n) == len(moments))
     rows = max(1, box // strip)
     found = []
     for first in range(0, len(moments), rows):
@@ -84,6 +86,24 @@ def _mean(values: Array) -> tuple[float, float]:
     return found.mean, found.std / math.sqrt(found.n - 1)
 
 
+def _near(values: NDArray[Any], sigma: float) -> NDArray[np.bool_]:
+    """Values within so many robust standard deviations of the median, of a sample of them."""
+    some = values[:: max(1, values.size >> 18) | 1]
+    middle = np.median(some)
+    width = MAD_TO_STD * np.median(np.abs(some - middle))
+    near: NDArray[np.bool_] = np.abs(values - middle) <= max(sigma * width, 1e-6 * abs(middle))
+    return near
+
+
+def clipped_mean(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean of the finite values within 4 sigma of the median, and its standard error; NaN without any."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return math.nan, math.nan
+    kept = finite[_near(finite, FAR)].astype(np.float64)
+    return float(kept.mean()), float(kept.std()) / math.sqrt(kept.size)
+
+
 def temporal(
     noise: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -104,8 +124,7 @@ def temporal(
             if use.sum() <= LEAST:
                 continue
             level = noise[place][use].astype(np.float64)
-            found = clipped_stats(level, sigma=4.0)
-            near = np.abs(level - found.median) <= 4.0 * found.std
+            near = _near(level, FAR)
             square = level[near] ** 2 - variance[place][use][near]
             value[i, j] = math.sqrt(max(square.mean(), 0.0))
             sigma[i, j] = square.std() / math.sqrt(near.sum()) / (2 * max(value[i, j], 1e-30))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,16 +59,17 @@ class Factors:
     mean: NDArray[np.float64]
     scatter: NDArray[np.float64]
 
-    def at(self, offered: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def at(self, offered: NDArray[np.float32]) -> tuple[Any, Any]:
         """Mean and relative scatter for each pixel, interpolated in 1 / n."""
-        counts, index = np.unique(offered, return_inverse=True)
-        inverse = 1.0 / np.maximum(counts, 1.0)
-        order = slice(None, None, -1)
+        if len(self.offered) == 1:
+            return np.float32(self.mean[0]), np.float32(self.scatter[0])
+        inverse = 1.0 / np.maximum(np.arange(int(offered.max()) + 1), 1)
+        index, order = offered.astype(np.intp), slice(None, None, -1)
         mean, scatter = (
             np.interp(inverse, 1.0 / self.offered[order], values[order]).astype(np.float32)[index]
             for values in (self.mean, self.scatter)
         )
-        return mean.reshape(offered.shape), scatter.reshape(offered.shape)
+        return mean, scatter
 
 
 def factors(structure: Structure, method: Method, options: Options, whole: bool = True) -> Factors:

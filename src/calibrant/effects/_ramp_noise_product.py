@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._ramp_noise import HEIGHTS, METHODS, Method, Options, Planes, Scatter
-from calibrant.effects._ramp_noise_boxes import edges_of, spatial, temporal
+from calibrant.effects._ramp_noise import HEIGHTS, METHODS, STRIP, Method, Options, Planes, Scatter
+from calibrant.effects._ramp_noise_boxes import clipped_mean, edges_of, spatial, temporal
 from calibrant.effects._ramp_noise_factors import factors
 from calibrant.effects.common import Record, product_keys
 from calibrant.errors import BudgetError, ConfigError, OptionError, SelectionError
@@ -33,6 +34,7 @@ ASIDE = np.uint32(
 """Pixels that numbers of outputs and boxes leave out."""
 NOTHING = np.uint32(DQ.DO_NOT_USE | DQ.NON_SCIENCE)
 BINS = 120  # of a histogram
+BAND = 80_000_000  # bytes that a worker holds at most, where a strip fits
 PLANES = 32  # bytes per pixel of what comes out, and of what is made of it
 FACTS = ("fastaxis", "slowaxis", "substrt1", "substrt2")
 
@@ -55,10 +57,16 @@ class Place:
     active: NDArray[np.bool_]
     dq: NDArray[np.uint32]
 
-    @property
+    @cached_property
+    def numbers(self) -> list[int]:
+        """Outputs, from 0."""
+        return sorted({*self.outputs[0].tolist(), *self.outputs[:, 0].tolist()})
+
+    @cached_property
     def good(self) -> NDArray[np.bool_]:
         """Pixels that numbers of outputs and boxes are made of."""
-        return self.active & ((self.dq & ASIDE) == 0)
+        good: NDArray[np.bool_] = self.active & ((self.dq & ASIDE) == 0)
+        return good
 
 
 def measured(
@@ -78,7 +86,7 @@ def measured(
         )
     ramps = exposures.ramps()
     refuse_mixed(ramps)
-    record = Record(options={"method": method, **asdict(options), **_facts(ramps[0])})
+    record = Record(options={"method": method, **asdict(options), **_facts(ramps[0])}, known=True)
     ramps = _useful(ramps, method, record)
     place = place_of(exposures, ramps)
     saturation = exposures.instrument.nominal(exposures[0]).saturation
@@ -164,7 +172,8 @@ def _height(shape: tuple[int, int], work: int, workers: int, budget: int) -> int
     rows, cols = shape
     out = rows * cols * PLANES
     for height in HEIGHTS:
-        if out + workers * height * cols * work <= budget:
+        band = height * cols * work
+        if out + workers * band <= budget and (band <= BAND or height <= STRIP):
             return height
     raise BudgetError(
         "the memory budget is too small for the read noise of these ramps, even row by row",
@@ -179,7 +188,7 @@ def _product(
     exposures: Exposures, task: Scatter, raw: Planes, place: Place, record: Record,
     products: Mapping[str, Product],
 ) -> Product:  # fmt: skip
-    options, nframes = task.options, _nframes(task.ramps[0])
+    options, nframes = task.options, _nframes(exposures)
     # Of single reads: of a difference there are two groups, and a group averages frames.
     scale = math.sqrt(1.0 if options.as_published else nframes)
     scale /= 1.0 if task.method == "residual" else math.sqrt(2.0)
@@ -237,8 +246,8 @@ def _keys(exposures: Exposures, options: Options) -> dict[str, Any]:
     return keys
 
 
-def _nframes(ramp: Ramp) -> int:
-    return int(ramp.exposure.keys.get("nframes") or 1)
+def _nframes(exposures: Exposures) -> int:
+    return int(exposures[0].keys.get("nframes") or 1)
 
 
 def _facts(ramp: Ramp) -> dict[str, Any]:
@@ -264,9 +273,8 @@ def _levels(noise: NDArray[np.float32], place: Place) -> list[Quantity]:
 
 
 def _level(name: str, values: NDArray[np.float32], place: str) -> Quantity:
-    stats = clipped_stats(values, sigma=4.0)
-    sigma = stats.std / math.sqrt(stats.n) if stats.n else math.nan
-    return Quantity(name, stats.mean, sigma, "adu", place)
+    mean, sigma = clipped_mean(values)
+    return Quantity(name, mean, sigma, "adu", place)
 
 
 def _relative(one: Quantity, other: Quantity) -> float:
@@ -284,9 +292,7 @@ def _drift(task: Scatter, raw: Planes, noise: NDArray[np.float32], place: Place)
     differences = raw["cds"] / math.sqrt(2.0) / own
     bias = factors(structure, "residual", task.options).mean[-1]
     good = place.good & np.isfinite(raw["noise"]) & (differences > 0)
-    stats = clipped_stats(raw["noise"][good] / bias / differences[good], sigma=4.0)
-    sigma = stats.std / math.sqrt(max(stats.n, 1))
-    return [Quantity("line_to_difference", stats.mean, sigma)]
+    return [Quantity("line_to_difference", *clipped_mean(raw["noise"][good] / bias / differences[good]))]
 
 
 def _clip(options: Options) -> dict[str, Any]:
@@ -310,7 +316,7 @@ def _boxes(
     down, across = inside.shape
     row = np.repeat(np.arange(down) * options.box, across)
     col = np.tile(task.edges[:, 0], down)
-    table = {
+    table: dict[str, NDArray[Any]] = {
         "row": row,
         "col": col,
         "output": place.outputs[row, col].astype(np.int32) + 1,
@@ -344,19 +350,23 @@ def _histogram(noise: NDArray[np.float32], place: Place) -> dict[str, NDArray[An
     values = noise[place.good & np.isfinite(noise)]
     middle = float(np.median(values)) if values.size else 1.0
     bins = np.geomspace(0.3, 10.0, BINS + 1) * (middle if middle > 0 else 1.0)
-    numbers = np.unique(place.outputs)
-    counts = [np.histogram(noise[place.good & (place.outputs == number)], bins)[0] for number in numbers]
+    numbers = np.array(place.numbers)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        place_of_bin = np.log(noise / np.float32(bins[0])) * np.float32(BINS / math.log(bins[-1] / bins[0]))
+    inside = place.good & (place_of_bin >= 0) & (place_of_bin < BINS)
+    joint = place.outputs[inside].astype(np.int64) * BINS + place_of_bin[inside].astype(np.int64)
+    counts = np.bincount(joint, minlength=(numbers[-1] + 1) * BINS).reshape(-1, BINS)[numbers]
     return {
         "output": np.repeat(numbers.astype(np.int32) + 1, BINS),
         "low": np.tile(bins[:-1], len(numbers)),
         "high": np.tile(bins[1:], len(numbers)),
-        "pixels": np.concatenate(counts),
+        "pixels": counts.ravel(),
     }
 
 
 def _single(planes: Planes, place: Place, options: Options) -> None:
     """One number everywhere, of the output that windows are read by: the first one."""
-    several = len(np.unique(place.outputs)) > 1
+    several = len(place.numbers) > 1
     chosen = place.outputs == 0 if several else np.ones(place.outputs.shape, bool)
     stats = clipped_stats(
         planes[NAME][chosen], sigma=options.clipping_sigma, iterations=options.max_clipping_iters

@@ -322,17 +322,21 @@ def product_keys(exposures: Exposures, kind: str, **more: Any) -> dict[str, Any]
 
 @dataclass
 class Record:
-    """Notes and options gathered while a master is made."""
+    """Notes and options gathered while a master is made.
+
+    `known`: inputs have the hashes that are known already, as those of gigabytes of ramps should.
+    """
 
     options: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    known: bool = False
 
     def provenance(self, effect: str, exposures: Exposures, products: Mapping[str, Product]) -> Provenance:
         """Inputs with hashes, parents, options, versions and notes."""
         parents = [*exposures.parents, *(product.identity for product in products.values())]
         return Provenance(
             effect=effect,
-            inputs=tuple(exposures.inputs()),
+            inputs=tuple(exposures.inputs(known=self.known)),
             parents=tuple(dict.fromkeys(parents)),
             options=dict(self.options),
             versions=versions(),

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from calibrant.effects._assembly import place_plane, places_table
 from calibrant.effects._input import check_products
 from calibrant.effects._ramp_noise import Method, Options
+from calibrant.effects._ramp_noise_trend import trend
 from calibrant.effects.common import Record, begin, product_keys
 from calibrant.errors import ConfigError, OptionError, SelectionError
 from calibrant.exposures import Exposures
 from calibrant.frame import Exposure, Frame
 from calibrant.product import Kind, Product, Quantity
 from calibrant.stack.pixel import PixelStep, apply_steps
+
+__all__ = ["KIND", "NAME", "apply", "factor", "measure", "step", "steps", "trend"]
 
 NAME = "read_noise"
 REACH = "pixel"
@@ -296,7 +299,8 @@ def step(
     single = factor(of, nframes)
     options: dict[str, Any] = {"gain": value}
     if single != 1 or of != "read":
-        noise, options = noise * np.float32(single), {**options, "of": of, "nframes": nframes}
+        noise = noise * single if isinstance(noise, float) else noise * np.float32(single)
+        options |= {"of": of, "nframes": nframes}
     return PixelStep(
         NAME,
         product=product.identity,

@@ -64,6 +64,8 @@ class Measured:
     seconds : float
     registered : mapping or None
         What was recorded in a registry.
+    file : Path or None
+        Where the only product is besides, if `out` was to be a file.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Measured:
     workshop: Workshop
     seconds: float = 0.0
     registered: Mapping[str, Any] | None = None
+    file: Path | None = None
 
     def product(self, name: str) -> Product:
         """One of the products."""
@@ -160,7 +163,7 @@ def measure(
     check_taken(f"measure {measurement.name}", measurement.options, given)
     exposures = scan(folder, target, instrument, kinds, engine.get("progress"))
     chosen = recipes.load(exposures.instrument.recipe if recipe == "auto" else recipe)
-    made = make_folders(target, FOLDER)
+    made = make_folders(target, *([FOLDER] if _masters(measurement) else []))
     hashes = HashCache(target / HASHES)
     workshop = Workshop(chosen, Ledger.of(target, overwrite), hashes, engine)
     try:
@@ -190,6 +193,7 @@ def folder_of(out: Path) -> Path:
 
 def _write_alone(measured: Measured, file: Path, overwrite: bool) -> None:
     """The only product as the file that was asked for; one that holds it already stays."""
+    measured.file = file
     product = measured.product(measured.entries[0]["name"])
     if file.exists():
         with contextlib.suppress(CalibrantError):
@@ -282,13 +286,26 @@ class _Walk:
         if self.measurement.across:
             return [Group(self.measurement.kind, {}, found)]
         kind = self.measurement.like
-        own = self.exposures.instrument.match.get(kind, ())
+        own = self._told_by()
         keys = [key for key in own if key not in self.measurement.mixes]
-        settings = groups(found, kind, [*dict.fromkeys(("detector", *keys)), "shape"])
+        # Ramps of one array may have any number of groups; another size is refused by what measures them.
+        size = () if self.measurement.told_by else ("shape",)
+        settings = groups(found, kind, [*dict.fromkeys(("detector", *keys)), *size])
         if "time" in self.measurement.mixes:
             return settings
         # Of another epoch are other dust and another lamp, as for masters.
         return [epoch for group in settings for epoch in group.epochs(self.recipe.gap.get(kind))]
+
+    def _told_by(self) -> tuple[str, ...]:
+        """Facts that tell groups apart."""
+        match = self.exposures.instrument.match
+        if not self.measurement.told_by:
+            return match.get(self.measurement.like, ())
+        stated = match.get(self.measurement.kind)
+        known = {key for exposure in self.exposures for key in exposure.keys}
+        return stated or tuple(
+            key for key in self.measurement.told_by if key in known or hasattr(self.exposures[0], key)
+        )
 
     def _group(self, group: Group, siblings: Siblings) -> None:
         self.entries.append(self._measured(self.measurement, group, siblings, self.options))

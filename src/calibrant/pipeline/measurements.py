@@ -20,19 +20,25 @@ from calibrant.effects import (
     gain,
     illumination,
     linearity,
+    read_noise,
     sky_flat,
 )
 from calibrant.effects._crosstalk_fit import Choice as CrosstalkChoice
 from calibrant.effects._fringe_fit import Boxes
 from calibrant.effects._gain_curve import Options as GainOptions
+from calibrant.effects._ramp_noise import Method
+from calibrant.effects._ramp_noise import Options as RampNoise
 from calibrant.effects._sky_sources import Search
 from calibrant.effects._sky_surface import Form
 from calibrant.exposures import Exposures
+from calibrant.files.jwst_reference import write_readnoise
 from calibrant.frame import DQ, Exposure
 from calibrant.product import Product
 from calibrant.stack.pixel import PixelStep
 
 Progress = Callable[[int, int, str], None]
+PATTERN = ("detector", "readpatt", "nframes", "subarray")
+"""Facts of ramps that are not measured together."""
 RAMPS = ("duration", "groups", "integrations", "temperature")
 """Facts that may differ among the ramps of one measurement."""
 UNLIT = np.uint32(DQ.NO_FLAT_FIELD | DQ.UNRELIABLE_FLAT)
@@ -65,6 +71,9 @@ class Measurement:
         Facts that may differ among the frames of one measurement; ``time``: whatever lies between them.
     across : bool
         One measurement of all detectors and filters, made of all masters of the kinds in `masters`.
+    told_by : tuple of str
+        Facts that tell groups of frames apart, where the instrument does not name its own for the kind; those
+        of flats, or darks, if there are none.
     beside : mapping
         Ending -> ``write(product, path, overwrite=...)`` of files that are written beside the product.
     history : callable or None
@@ -82,6 +91,7 @@ class Measurement:
     mixes: tuple[str, ...] = ("exptime", "darktime")
     across: bool = False
     takes: tuple[Callable[..., Any], ...] = ()
+    told_by: tuple[str, ...] = ()
     beside: Mapping[str, Callable[..., None]] = field(default_factory=dict)
     history: Callable[[Sequence[Product]], Product] | None = None
 
@@ -103,8 +113,15 @@ class Measurement:
 
 def of_ramps(name: str, title: str, measure: Callable[..., Product], **more: Any) -> Measurement:
     """A measurement of ramps in the dark: reads as they are, no masters, each read pattern for itself."""
-    facts: dict[str, Any] = {"of": ("dark",), "masters": (), "prepared": False, **more}
-    return Measurement(name, title, measure, **{"mixes": (*Measurement.mixes, *RAMPS), **facts})
+    facts: dict[str, Any] = {"of": ("dark",), "masters": (), "prepared": False, "told_by": PATTERN}
+    return Measurement(name, title, measure, **{"mixes": (*Measurement.mixes, *RAMPS), **facts, **more})
+
+
+def _read_noise(
+    exposures: Exposures, *, method: Method = "stack", products: Mapping[str, Product], **options: Any
+) -> Product:
+    """Of ramps."""
+    return read_noise.measure(exposures, method=method, products=products, **options)
 
 
 def _defects(exposures: Exposures, **options: Any) -> Product:
@@ -204,6 +221,14 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         dark_library.measure,
         of=("dark",),
         mixes=("exptime", "darktime", "temperature", "time"),
+    ),
+    of_ramps(
+        "read-noise",
+        "the read noise",
+        _read_noise,
+        takes=(_read_noise, RampNoise),
+        beside={"jwst": write_readnoise},
+        history=read_noise.trend,
     ),
     Measurement(
         "flat-structure", "the structure of flats", _flat_structure, masters=("dark", "flat"), across=True
