@@ -94,7 +94,12 @@ class Ramp:
         return tuple(f"{self.name}: {sentence}" for sentence in told)
 
     def values(
-        self, rows: slice = EVERY, *, integrations: slice = EVERY, groups: slice = EVERY
+        self,
+        rows: slice = EVERY,
+        *,
+        integrations: slice = EVERY,
+        groups: slice = EVERY,
+        out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """Counts of some rows, read now, in memory of their own.
 
@@ -102,6 +107,9 @@ class Ramp:
         ----------
         rows, integrations, groups : slice
             Steps are allowed for integrations and groups.
+        out : array, optional
+            Of the result's shape and `dtype`, C-contiguous: filled and returned. Fresh memory costs as much
+            time as reading does.
 
         Returns
         -------
@@ -113,13 +121,19 @@ class Ramp:
         FileError
             If the file ends early, was changed since it was looked at, or its numbers wrap around: 16 bits
             with a sign where counts need them all.
+        ShapeError
+            If `out` does not fit.
         """
         if self._file is None:
-            return np.array(self._planes["data"][integrations, groups, rows], self.dtype)
-        found = read_rows(self._file.data, rows, self._leading(integrations, groups))
+            part = self._planes["data"][integrations, groups, rows]
+            if out is None:
+                return np.array(part, self.dtype)
+            out[...] = part
+            return out
+        found = read_rows(self._file.data, rows, self._leading(integrations, groups), out)
         if self._file.is_signed:
             self._refuse_wrapped(found)
-        return found
+        return found.astype(self.dtype, copy=False)
 
     def read_dq(
         self, rows: slice = EVERY, *, integrations: slice = EVERY, groups: slice = EVERY

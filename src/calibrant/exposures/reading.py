@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.exposures.scan import Item
+from calibrant.files.source import FitsSource
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
 from calibrant.stack.pixel import PixelStep, PreparedSource, apply_steps
@@ -132,7 +133,7 @@ def hash_of(item: Item) -> str:
 
 def fingerprint(item: Item, instrument: Instrument) -> str:
     """A hash of the pixels alone, as they are stored: headers of copies may have been edited."""
-    source = _raw_source(item, instrument)
+    source = _one_image(item, instrument)
     digest = hashlib.blake2b(f"{source.shape} {source.encoding}".encode(), digest_size=16)
     step = max(1, BAND_PIXELS // source.shape[1])
     for first in range(0, source.shape[0], step):
@@ -141,6 +142,15 @@ def fingerprint(item: Item, instrument: Instrument) -> str:
         source.read_into(rows, band)
         digest.update(_bytes(band))
     return digest.hexdigest()
+
+
+def _one_image(item: Item, instrument: Instrument) -> Source:
+    """The stored pixels as one image; the planes of a ramp stand one above the other."""
+    data = None if item.frame is None else item.frame.data
+    if isinstance(data, np.ndarray) and data.ndim > 2:
+        return ArraySource(data.reshape(-1, data.shape[-1]))
+    source = _raw_source(item, instrument)
+    return source.stacked() if isinstance(source, FitsSource) and len(source.shape) > 2 else source
 
 
 def _array(plane: Any) -> NDArray[Any]:

@@ -171,34 +171,55 @@ def four_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1,) * (AXES - len(shape)) + shape
 
 
-def read_rows(source: FitsSource, rows: slice, leading: tuple[Sequence[int], ...]) -> NDArray[Any]:
+def read_rows(
+    source: FitsSource, rows: slice, leading: tuple[Sequence[int], ...], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """Rows of some planes of a cube: uint16 where the file stores them so, else float32; uint8 stays.
 
     Parameters
     ----------
     leading : tuple of sequences of int
         Indices wanted along each axis before rows and columns.
+    out : array, optional
+        C-contiguous, of the result's shape and type: filled and returned.
 
     Returns
     -------
     array (*wanted, rows, cols)
         Native byte order.
+
+    Raises
+    ------
+    ShapeError
+        If `out` is of another shape or type.
     """
     begin, stop, _ = rows.indices(source.shape[-2])
     counts = tuple(len(indices) for indices in leading)
     shape = (*counts, max(stop - begin, 0), source.shape[-1])
     dtype = PLAIN.get(source.encoding)
-    out = np.empty(shape, np.float32 if dtype is None else dtype)
+    kind = np.dtype(np.float32 if dtype is None else dtype)
+    if out is None:
+        out = np.empty(shape, kind)
+    elif out.shape != shape or out.dtype != kind or not out.flags.c_contiguous:
+        raise ShapeError(
+            "the buffer does not fit the ramp",
+            where=source.name,
+            expected=(shape, str(kind)),
+            got=(out.shape, str(out.dtype)),
+        )
     raw = np.empty(shape[-2:], source.encoding.dtype) if dtype is None else None
     # Stored numbers go where their values belong, and are turned there: no second copy, whatever the size.
     stored = out if dtype is None else out.view(source.encoding.dtype)
+    tall, height = source.stacked(), source.shape[-2]
     for place in np.ndindex(counts):
-        plane = source.plane(*(indices[i] for indices, i in zip(leading, place, strict=True)))
+        wanted = tuple(indices[i] for indices, i in zip(leading, place, strict=True))
+        first = int(np.ravel_multi_index(wanted, source.shape[:-2])) * height
+        here = slice(first + begin, first + stop)
         if raw is not None:
-            plane.read_into(slice(begin, stop), raw)
-            out[place] = plane.decoded(raw)
+            tall.read_into(here, raw)
+            out[place] = tall.decoded(raw)
             continue
-        plane.read_into(slice(begin, stop), stored[place])
+        tall.read_into(here, stored[place])
         if out.itemsize > 1:
             np.copyto(out[place], stored[place], casting="unsafe")
         if dtype == "u2":

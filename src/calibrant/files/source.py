@@ -101,6 +101,10 @@ class FitsSource:
         size = math.prod(self.shape[-2:]) * self.encoding.itemsize
         return replace(self, shape=self.shape[-2:], offset=self.offset + number * size, flags=None)
 
+    def stacked(self) -> FitsSource:
+        """All images of a cube, one above the other, as one tall image."""
+        return replace(self, shape=(math.prod(self.shape[:-1]), self.shape[-1]), flags=None)
+
     def read_into(self, rows: slice, data: NDArray[Any], dq: NDArray[np.uint32] | None = None) -> None:
         """Fill `data` (encoding.dtype, (rows, cols), C-contiguous) and `dq` with the rows asked for.
 
