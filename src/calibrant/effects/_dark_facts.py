@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from calibrant.effects._levels import Survey
 from calibrant.product import Quantity
-from calibrant.stats import MAD_TO_STD
+from calibrant.stats import MAD_TO_STD, finite_median
 
 HOT = 10.0  # robust sigmas
 
@@ -47,7 +47,7 @@ def dark_quantities(
     data, lines = planes["data"], linearity(times, levels.median)
     if unit == "adu/s":
         found.append(
-            Quantity("rate", _median(data), _rate_error(levels, times, lines, "bias" in planes), unit)
+            Quantity("rate", finite_median(data), _rate_error(levels, times, lines, "bias" in planes), unit)
         )
         found.append(Quantity("frames_per_second", times.size / float(times.sum()), None, "1/s"))
     else:
@@ -126,10 +126,5 @@ def cosmic_rays(low: NDArray[Any], high: NDArray[Any], quiet: NDArray[np.bool_],
 
 def hot_limit(data: NDArray[Any]) -> float:
     """10 robust sigmas above the median."""
-    middle = _median(data)
-    return middle + HOT * MAD_TO_STD * _median(np.abs(data - np.float32(middle)))
-
-
-def _median(data: NDArray[Any]) -> float:
-    good = data[np.isfinite(data)]
-    return float(np.median(good)) if good.size else math.nan
+    middle = finite_median(data)
+    return middle + HOT * MAD_TO_STD * finite_median(np.abs(data - np.float32(middle)))

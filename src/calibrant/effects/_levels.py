@@ -14,7 +14,7 @@ from calibrant.errors import ShapeError
 from calibrant.frame import DQ
 from calibrant.stack.pixel import PixelStep, PreparedSource
 from calibrant.stack.source import Source, decode
-from calibrant.stats import clip_factor
+from calibrant.stats import clip_factor, finite_median
 
 SAMPLE = 1 << 20  # pixels: sets a level to 1e-3 of the pixel noise, and is all of a small detector
 BAND = 16  # rows read together
@@ -108,6 +108,19 @@ def spread(values: NDArray[Any], clip: float = CLIP) -> Spread:
             break
         low, high = max(low, bounds[0]), min(high, bounds[1])
     return Spread(mean, std * clip_factor(clip), median, int(count))
+
+
+def level(values: NDArray[Any]) -> float:
+    """Median of finite values, as `spread` finds it, without the rest."""
+    flat = values.ravel()
+    if flat.dtype.kind not in "iu" or not flat.size:
+        return finite_median(flat)
+    at = (flat.size - 1) // 2
+    middle = np.partition(flat, at)[at]
+    equal = np.count_nonzero(flat == middle)
+    if equal == 1:
+        return finite_median(flat)
+    return float(middle) - 0.5 + (flat.size / 2.0 - np.count_nonzero(flat < middle)) / equal
 
 
 def _histogram(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -227,7 +240,7 @@ def survey(
     previous: NDArray[Any] | None = None
     for index, values in enumerate(samples(sources, rows)):
         spreads.append(spread(values))
-        medians.append(spreads[-1].median if floor is None else _median(values - floor))
+        medians.append(spreads[-1].median if floor is None else finite_median(values - floor))
         if previous is not None and (
             times is None or math.isclose(times[index], times[index - 1], rel_tol=1e-3)
         ):
@@ -272,11 +285,6 @@ def _size(area: Any) -> int:
 def rms(values: Sequence[float] | NDArray[np.float64]) -> float:
     """Root mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
-
-
-def _median(values: NDArray[Any]) -> float:
-    good = values[np.isfinite(values)]
-    return float(np.median(good)) if good.size else math.nan
 
 
 def levelled(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._levels import bands, read_sample, spread
+from calibrant.effects._levels import bands, level, read_sample
 from calibrant.effects._library_law import Law
 from calibrant.errors import SelectionError
 from calibrant.frame import DQ
@@ -129,7 +129,8 @@ class Bands:
     uses_blas = False
 
     def __call__(self, band: tuple[int, int]) -> tuple[slice, dict[str, Plane]]:
-        from calibrant.stack import kernels_library as kernels  # brings numba, as late as it can
+        from calibrant.stack import kernels_arrhenius  # bring numba, as late as they can
+        from calibrant.stack import kernels_library as kernels
 
         rows, d = slice(*band), self.design
         values = self._read(rows)
@@ -143,18 +144,20 @@ class Bands:
             pivot = np.ascontiguousarray(self.bias[rows], np.float32).ravel()
             if self.bias_variance is not None:
                 zero_var[:] = self.bias_variance[rows].ravel()
-        kernels.add_up(values, pivot, d.frames, zero, rates)
-        kernels.lines(d.groups, d.fit, zero, rates, zero_var, var, mean)
-        kernels.residuals(values, pivot, d.frames, d.groups, d.fit, zero, rates, chi2, bad)
+        kernels.fit_lines(
+            values, pivot, d.frames, d.groups, d.fit, zero, rates, zero_var, var, mean, chi2, bad
+        )
         most = max(2, n // 4)
         kernels.mend(values, pivot, d.frames, d.fit, bad, most, zero, rates, chi2, zero_var, var, mean, count)
         del values
         out = np.empty((9, pixels), np.float32)
-        kernels.arrhenius(rates, var, mean, zero_var, d.x, d.law.fitted, d.law.scale, d.law.energy, out)
+        kernels_arrhenius.arrhenius(
+            rates, var, mean, zero_var, d.x, d.law.fitted, d.law.scale, d.law.energy, out
+        )
         made: dict[str, Plane] = dict(zip(PLANES, out, strict=False))
         freedom = np.maximum(count.astype(np.float32) - d.freedom, 0)
         chi2 = np.divide(chi2, freedom, out=np.full(pixels, np.nan, np.float32), where=freedom > 0)
-        made |= {"chi2": chi2, "count": count, "kind": out[kernels.KIND].astype(np.uint8)}
+        made |= {"chi2": chi2, "count": count, "kind": out[kernels_arrhenius.KIND].astype(np.uint8)}
         made["bias_propagated"] = zero_var
         if self.bias is None:
             made["bias"] = zero + pivot
@@ -252,7 +255,7 @@ class _Level:
 
     def __call__(self, source: Source) -> float:
         values = read_sample(source, self.rows)
-        return spread(values if self.less is None else values - self.less).median
+        return level(values if self.less is None else values - self.less)
 
 
 def levels_of(sources: Sequence[Source], bias: NDArray[np.float32] | None, runner: Any) -> Array:
@@ -266,9 +269,3 @@ def thin(plane: Plane) -> Plane:
     """A quarter of a million pixels of a plane or more, evenly spread: enough for medians."""
     step = max(1, math.isqrt(plane.size >> 18))
     return plane[::step, ::step]
-
-
-def finite_median(values: Plane) -> float:
-    """Median of what is finite; NaN if nothing is."""
-    good = values[np.isfinite(values)]
-    return float(np.median(good)) if good.size else math.nan

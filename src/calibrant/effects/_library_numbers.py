@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.effects._dark_facts import hot_limit
-from calibrant.effects._library_fit import finite_median, thin
+from calibrant.effects._library_fit import thin
 from calibrant.effects._library_law import Law, doubling
 from calibrant.frame import DQ, NO_DATA
 from calibrant.product import Quantity
-from calibrant.stats import MAD_TO_STD
+from calibrant.stats import MAD_TO_STD, finite_median
 
 CHANCE = 1e-6  # of a quiet pixel to be called unstable
 MEDIAN_ERROR = 1.2533  # of a median over that of a mean
+OWN = 0  # kind of a law: of the pixel itself
 HITS = 2  # values rejected that particles may have made, besides a tenth of all
 
 
-def flags(
-    planes: Mapping[str, NDArray[Any]], freedom: int, frames: int, *, one: bool
-) -> tuple[NDArray[np.uint32], float]:
-    """Flags of the pixels, and the width of the activation energies [eV].
+class Energies(NamedTuple):
+    """Of the normal pixels that show an energy of their own, eV; as they stand if there are none.
+
+    The median, its error, and the width beyond the errors of the pixels.
+    """
+
+    median: float = math.nan
+    sigma: float | None = None
+    width: float = 0.0
+
+
+def flags(planes: Mapping[str, NDArray[Any]], freedom: int, frames: int) -> NDArray[np.uint32]:
+    """Flags of the pixels.
 
     HOT: more than 10 robust sigmas above the median rate. TELEGRAPH: chi squared beyond what one quiet pixel
     in a million has (of the median chi squared), or more values rejected than hits explain. UNRELIABLE_DARK:
@@ -43,29 +53,25 @@ def flags(
     dq[count + max(HITS, frames // 10) < frames] |= np.uint32(DQ.TELEGRAPH)
     dq[count * 2 < frames] |= np.uint32(DQ.UNRELIABLE_DARK)
     dq[~np.isfinite(rate)] |= np.uint32(NO_DATA)
-    return dq, 0.0 if one else _energies(planes, thin(planes["kind"]) == 0, dq)[1]
+    return dq
 
 
-def _energies(
-    planes: Mapping[str, NDArray[Any]], own: NDArray[np.bool_], dq: NDArray[np.uint32]
-) -> tuple[float, float, float | None]:
-    """Median energy of normal pixels, width beyond their errors, sigma of the median; NaN if there are none.
-
-    `own`, of thinned planes: pixels that show an energy of their own.
-    """
-    normal = own & (thin(dq) == 0)
+def energies_of(planes: Mapping[str, NDArray[Any]], dq: NDArray[np.uint32]) -> Energies:
+    """The energies of normal pixels; `planes` with the kind of their law."""
+    normal = (thin(planes["kind"]) == OWN) & (thin(dq) == 0)
     found = thin(planes["energy"])[normal].astype(np.float64)
     if found.size < 3:
-        return math.nan, 0.0, None
-    middle = float(np.median(found))
-    seen = MAD_TO_STD * float(np.median(np.abs(found - middle)))
-    noise = float(np.median(thin(planes["energy_variance"])[normal]))
+        return Energies()
+    middle = finite_median(found)
+    seen = MAD_TO_STD * finite_median(np.abs(found - middle))
+    noise = finite_median(thin(planes["energy_variance"])[normal])
     width = math.sqrt(max(seen**2 - noise, 0.0))
-    return middle, width, MEDIAN_ERROR * seen / math.sqrt(found.size)
+    return Energies(middle, MEDIAN_ERROR * seen / math.sqrt(found.size), width)
 
 
 def quantities(
     planes: Mapping[str, NDArray[Any]],
+    energies: Energies,
     law: Law,
     centres: NDArray[np.float64],
     reference: float,
@@ -78,6 +84,8 @@ def quantities(
     ----------
     planes : mapping of ndarray
         Of the product.
+    energies : Energies
+        Of its pixels.
     law : Law
         Of the median levels.
     centres, reference : ndarray, float
@@ -89,11 +97,12 @@ def quantities(
     """
     rate, dq = thin(planes["data"]), planes["dq"]
     good = np.isfinite(rate)
-    spread = rate[good] - np.float32(finite_median(rate))
+    middle = finite_median(rate)
+    spread = rate[good] - np.float32(middle)
     sigma = MEDIAN_ERROR * MAD_TO_STD * finite_median(np.abs(spread)) / math.sqrt(max(int(good.sum()), 1))
-    found = [Quantity("rate", finite_median(rate), sigma, "adu/s")]
+    found = [Quantity("rate", middle, sigma, "adu/s")]
     if "energy" in planes:
-        found += _law(planes, law, dq, reference)
+        found += _law(planes, energies, law, reference)
     found += [
         *(
             Quantity(f"{word}temperature{end}", value, None, "C")
@@ -116,10 +125,10 @@ def quantities(
 
 
 def _law(
-    planes: Mapping[str, NDArray[Any]], law: Law, dq: NDArray[np.uint32], reference: float
+    planes: Mapping[str, NDArray[Any]], energies: Energies, law: Law, reference: float
 ) -> list[Quantity]:
     own = thin(planes["covariance"]) != 0  # pixels of the median law have none
-    energy, width, sigma = _energies(planes, own, dq)
+    energy, sigma, width = energies
     found = [Quantity("level_energy", law.energy, law.sigma, "eV")] if not law.assumed else []
     if math.isnan(energy):
         energy, sigma = law.energy, law.sigma
@@ -137,4 +146,4 @@ def _law(
 
 
 def _share(dq: NDArray[np.uint32], flag: DQ) -> float:
-    return float(np.mean((dq & np.uint32(flag)) != 0))
+    return np.count_nonzero(dq & np.uint32(flag)) / dq.size

@@ -21,7 +21,7 @@ from calibrant.product import Kind, Product, Quantity
 from calibrant.stack.combine import Noise
 from calibrant.stack.pixel import PixelStep, apply_steps
 from calibrant.stack.reject import Rejection
-from calibrant.stats import std_bias
+from calibrant.stats import finite_median, std_bias
 
 NAME = "bias"
 REACH = "pixel"
@@ -168,14 +168,9 @@ def _quantities(
         Quantity("read_noise", noise, noise / math.sqrt(2.0 * pixels * levels.pair_noise.size), "adu", place)
         for place, (noise, pixels) in levels.parts.items()
     ]
-    found.append(Quantity("pixel_std_median", _median(combined.scatter), None, "adu"))
-    found.append(Quantity("pixel_noise_median", _median(planes["read_noise"]), None, "adu"))
+    found.append(Quantity("pixel_std_median", finite_median(combined.scatter), None, "adu"))
+    found.append(Quantity("pixel_noise_median", finite_median(planes["read_noise"]), None, "adu"))
     return found + _drift(levels.mean)
-
-
-def _median(plane: NDArray[Any]) -> float:
-    good = plane[np.isfinite(plane)]
-    return float(np.median(good)) if good.size else math.nan
 
 
 def _mean_error(levels: NDArray[np.float64]) -> float | None:

@@ -13,7 +13,7 @@ from calibrant.effects._input import ceiling, check_kinds, check_products
 from calibrant.effects._levels import Survey, survey
 from calibrant.effects._library_fit import Design, design_of, fit_pixels, levels_of
 from calibrant.effects._library_law import Law, inverse_kt, law_of, temperature_groups
-from calibrant.effects._library_numbers import flags, quantities
+from calibrant.effects._library_numbers import Energies, energies_of, flags, quantities
 from calibrant.effects._library_predict import Prediction, step_of
 from calibrant.effects._library_predict import predict as _predict
 from calibrant.effects._steps import dark_time, total_error
@@ -175,8 +175,8 @@ def measure(
         progress=progress,
     )
     record.options["memory"] = f"{plan.bytes / 1e6:.0f} MB planned"
-    found = _finish(planes, design, len(series), bias, record)
-    numbers = quantities(found, law, centres, at, times, width)
+    found, energies = _finish(planes, design, len(series), bias, record)
+    numbers = quantities(found, energies, law, centres, at, times, width)
     return Product(
         kind=NAME,
         instrument=series[0].instrument,
@@ -257,28 +257,29 @@ def _told(law: Law, groups: list[list[int]], centres: NDArray[np.float64], known
 
 def _finish(
     planes: dict[str, NDArray[Any]], design: Design, frames: int, bias: Product | None, record: common.Record
-) -> dict[str, NDArray[Any]]:
-    """Flags added, and what is not known taken out."""
-    dq, spread = flags(planes, design.freedom, frames, one=design.x.size == 1)
+) -> tuple[dict[str, NDArray[Any]], Energies]:
+    """Flags added, and what is not known taken out; with what the planes say of the energies."""
+    dq = flags(planes, design.freedom, frames)
     if bias is not None:
         dq |= bias.planes.get("dq", np.uint32(0))
         if total_error(bias) is None:
             for name in ("bias_propagated", "bias_response", "energy_response"):
                 planes.pop(name)
+    energies = energies_of(planes, dq)
     median = planes.pop("kind") == 1
     if design.x.size == 1:
         for name in ("energy", "energy_variance", "covariance", "energy_response", "law_chi2"):
             planes.pop(name, None)
     else:
-        planes["energy_variance"][median] = spread**2
+        planes["energy_variance"][median] = energies.width**2
         if median.any():
             record.notes.append(
                 f"{100 * median.mean():.3g} % of the pixels show no positive rate at two temperatures: they "
-                f"follow the law of the median pixel, E = {design.law.energy:.3f} eV +- {spread:.3f}"
+                f"follow the law of the median pixel, E = {design.law.energy:.3f} eV +- {energies.width:.3f}"
             )
         if design.x.size == 2:
             planes.pop("law_chi2")
-    return {**planes, "dq": dq}
+    return {**planes, "dq": dq}, energies
 
 
 def _units(planes: Mapping[str, Any]) -> dict[str, str]:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._library_fit import finite_median, thin
+from calibrant.effects._library_fit import thin
 from calibrant.effects._ramp_fit import Fit, Plane, facts_of, fit_bands, flagged
 from calibrant.effects._ramp_pattern import Pattern, design_of, pattern, pattern_of
 from calibrant.errors import OptionError, ShapeError, UnitError
 from calibrant.frame import Frame
 from calibrant.product import Kind, Product, Provenance, Quantity
+from calibrant.stats import finite_median
 
 __all__ = ["KIND", "NAME", "Pattern", "measure", "pattern", "pattern_of"]
 

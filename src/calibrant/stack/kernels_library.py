@@ -1,4 +1,4 @@
-"""Kernels of a dark library: lines in time that share a zero level, and ln rate against 1/kT, pixel by pixel.
+"""Kernels of a dark library: lines in time that share a zero level, pixel by pixel.
 
 Frames stand in the order of their temperature groups. `frames` (FRAME fields, frames) float64 and `groups`
 (GROUP fields, groups) float64 hold what all pixels share. All kernels of this file call kernels of this file
@@ -17,10 +17,7 @@ import numpy as np
 Decorator = Callable[[Any], Any]
 
 F = np.float32
-PIECE = 1024  # pixels worked on together: all sums of them stay in the nearest cache
-SHORT = 256  # pixels of the law
-LN2 = 0.6931471805599453
-SQRT_HALF = 0x3FE6A09E667F3BCD  # bits of the float64
+PIECE = 1024  # pixels worked on together: their sums stay in the nearest cache, their values in the next
 LANES = {"reassoc", "nsz", "contract"}  # freedom to add in another order; NaN keep their meaning
 
 TIME, WEIGHT, SHIFT, MEMBER, STRESS = range(5)
@@ -34,106 +31,105 @@ RN2, GAIN, FREE, ZERO, ZERO_READ, LIMIT, SATURATION = range(7)
 """Of the fit: read variance, e-/adu, 1 if the zero level is fitted, the reciprocal of its normal equation,
 its variance per read variance, sigmas, adu."""
 
-RATE, ENERGY, RATE_VAR, ENERGY_VAR, COVARIANCE, RATE_ZERO, ENERGY_ZERO, MISFIT, KIND = range(9)
-"""Of the law of a pixel; the KIND is one of the next three."""
-OWN, MEDIAN, NOTHING = range(3)
-SEEN, SURE = 3.0, 5.0  # sigmas of an expected, and of a measured rate
-LEAST = 1.0  # sigma of a rate after the fit: what two temperatures say is not cut where the noise is low
-
 jit: Decorator = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=LANES)
 inner: Decorator = nb.njit(
     nogil=True, error_model="numpy", fastmath=LANES, no_cpython_wrapper=True, no_cfunc_wrapper=True
 )
 
 
-@jit
-def add_up(values: Any, pivot: Any, frames: Any, total: Any, by_time: Any) -> None:
-    """Weighted sums of values, and of values times time for each group.
-
-    values (frames, pixels) uint16 or float32; pivot (pixels,) float32; total (pixels,) and by_time (groups,
-    pixels) float32, overwritten.
-    """
+@inner
+def add_up(part: Any, values: Any, pivot: Any, frames: Any, zero: Any, rates: Any) -> None:
+    """Weighted sums of values into `zero`, and of values times time for each group into `rates`."""
+    level, total = pivot[part], zero[part]
     total[:] = 0
-    by_time[:] = 0
-    for s in range(0, values.shape[1], PIECE):
-        e = min(s + PIECE, values.shape[1])
-        level = pivot[s:e]
-        one = total[s:e]
-        for i in range(values.shape[0]):
-            row = values[i, s:e]
-            two = by_time[int(frames[MEMBER, i]), s:e]
-            shift = F(frames[SHIFT, i])
-            w = F(frames[WEIGHT, i])
-            wt = F(frames[WEIGHT, i] * frames[TIME, i])
-            for k in range(row.shape[0]):
-                d = F(row[k]) - shift - level[k]
-                one[k] += w * d
-                two[k] += wt * d
+    rates[:, part] = 0
+    for i in range(values.shape[0]):
+        row, by_time = values[i, part], rates[int(frames[MEMBER, i]), part]
+        shift = F(frames[SHIFT, i])
+        w = F(frames[WEIGHT, i])
+        wt = F(frames[WEIGHT, i] * frames[TIME, i])
+        for k in range(row.size):
+            d = F(row[k]) - shift - level[k]
+            total[k] += w * d
+            by_time[k] += wt * d
 
 
-@jit
-def lines(groups: Any, fit: Any, total: Any, rates: Any, zero_var: Any, var: Any, mean: Any) -> None:
-    """Zero level and rates from the sums, for pixels of which every value is good.
-
-    total (pixels,): the sum, then the zero level less the pivot; rates (groups, pixels): sums, then rates;
-    zero_var (pixels,): overwritten where the zero level is fitted; var, mean (groups, pixels): variance of
-    the rate at a given zero level, and St/Stt.
-    """
+@inner
+def solve(
+    part: Any, groups: Any, fit: Any, zero: Any, rates: Any, zero_var: Any, var: Any, mean: Any
+) -> None:
+    """Zero level and rates in the place of their sums, for pixels of which every value is good."""
     free, factor = F(fit[FREE]), F(fit[ZERO])
+    total, total_var = zero[part], zero_var[part]
     if fit[FREE] > 0:
+        total_var[:] = F(fit[ZERO_READ] * fit[RN2])
         for j in range(rates.shape[0]):
-            c = F(groups[MEAN, j])
-            for k in range(total.shape[0]):
-                total[k] -= c * rates[j, k]
-        for k in range(total.shape[0]):
+            c, rate = F(groups[MEAN, j]), rates[j, part]
+            for k in range(total.size):
+                total[k] -= c * rate[k]
+        for k in range(total.size):
             total[k] *= factor
-            zero_var[k] = F(fit[ZERO_READ] * fit[RN2])
     else:
         total[:] = 0
     for j in range(rates.shape[0]):
         c, one = F(groups[MEAN, j]), F(groups[INVERSE, j])
         read, photon = F(groups[READ, j] * fit[RN2]), F(groups[PHOTON, j] / fit[GAIN])
         own = F(groups[ZERO_PHOTON, j] / fit[GAIN]) * free
-        for k in range(total.shape[0]):
-            r = rates[j, k] * one - c * total[k]
+        rate, rate_var = rates[j, part], var[j, part]
+        mean[j, part] = c
+        for k in range(total.size):
+            r = rate[k] * one - c * total[k]
             light = r if r > F(0) else F(0)
-            rates[j, k] = r
-            mean[j, k] = c
-            var[j, k] = read + photon * light
-            zero_var[k] += own * light
+            rate[k] = r
+            rate_var[k] = read + photon * light
+            total_var[k] += own * light
+
+
+@inner
+def judge(
+    part: Any, values: Any, pivot: Any, frames: Any, groups: Any, fit: Any,
+    zero: Any, rates: Any, chi2: Any, bad: Any,
+) -> None:  # fmt: skip
+    """Sum of squared residuals in sigmas, and a count of what must be looked at value by value."""
+    rn2, per_gain, full = F(fit[RN2]), F(1.0 / fit[GAIN]), F(fit[SATURATION])
+    square = F(fit[LIMIT] ** 2)
+    level, base, squares, flaws = pivot[part], zero[part], chi2[part], bad[part]
+    squares[:] = 0
+    flaws[:] = 0
+    for i in range(values.shape[0]):
+        row, rate = values[i, part], rates[int(frames[MEMBER, i]), part]
+        shift, t, stress = F(frames[SHIFT, i]), F(frames[TIME, i]), F(frames[STRESS, i])
+        for k in range(row.size):
+            v = F(row[k])
+            d = v - shift - level[k] - base[k] - rate[k] * t
+            light = rate[k] * t * per_gain
+            z2 = d * d / (rn2 + (light if light > F(0) else F(0)))
+            squares[k] += z2
+            flaws[k] += F(0) if (z2 * stress <= square) & (v < full) else F(1)
+    for j in range(rates.shape[0]):
+        most, rate = F(groups[LARGE, j]), rates[j, part]
+        for k in range(flaws.size):
+            flaws[k] += F(0) if rate[k] <= most else F(1)
 
 
 @jit
-def residuals(
-    values: Any, pivot: Any, frames: Any, groups: Any, fit: Any, zero: Any, rates: Any, chi2: Any, bad: Any
-) -> None:
-    """Sum of squared residuals in sigmas, and a count of what must be looked at value by value.
+def fit_lines(
+    values: Any, pivot: Any, frames: Any, groups: Any, fit: Any,
+    zero: Any, rates: Any, zero_var: Any, var: Any, mean: Any, chi2: Any, bad: Any,
+) -> None:  # fmt: skip
+    """Zero level and rates of every pixel with the weights that all share, and how well they fit.
 
-    chi2, bad (pixels,) float32, overwritten. Bad are values that are missing, saturated or too far off, and
+    values (frames, pixels) uint16 or float32, pivot (pixels,) float32. All that follows is float32 and
+    overwritten. zero (pixels,): zero level less the pivot; rates (groups, pixels); zero_var (pixels,): its
+    variance, kept where it is not fitted; var, mean (groups, pixels): variance of the rate at a given zero
+    level, and St/Stt; chi2 (pixels,); bad (pixels,): values that are missing, saturated or too far off, and
     rates that deserve other weights.
     """
-    chi2[:] = 0
-    bad[:] = 0
-    rn2, per_gain, full = F(fit[RN2]), F(1.0 / fit[GAIN]), F(fit[SATURATION])
-    square = F(fit[LIMIT] ** 2)
-    for s in range(0, values.shape[1], PIECE):
-        e = min(s + PIECE, values.shape[1])
-        level, b, x, n = pivot[s:e], zero[s:e], chi2[s:e], bad[s:e]
-        for i in range(values.shape[0]):
-            j = int(frames[MEMBER, i])
-            row, r = values[i, s:e], rates[j, s:e]
-            shift, t, stress = F(frames[SHIFT, i]), F(frames[TIME, i]), F(frames[STRESS, i])
-            for k in range(row.shape[0]):
-                v = F(row[k])
-                d = v - shift - level[k] - b[k] - r[k] * t
-                light = r[k] * t * per_gain
-                z2 = d * d / (rn2 + (light if light > F(0) else F(0)))
-                x[k] += z2
-                n[k] += F(0) if (z2 * stress <= square) & (v < full) else F(1)
-    for j in range(rates.shape[0]):
-        most = F(groups[LARGE, j])
-        for k in range(chi2.shape[0]):
-            bad[k] += F(0) if rates[j, k] <= most else F(1)
+    for start in range(0, values.shape[1], PIECE):
+        part = slice(start, min(start + PIECE, values.shape[1]))
+        add_up(part, values, pivot, frames, zero, rates)
+        solve(part, groups, fit, zero, rates, zero_var, var, mean)
+        judge(part, values, pivot, frames, groups, fit, zero, rates, chi2, bad)
 
 
 @inner
@@ -253,188 +249,3 @@ def store(
         rates[j, k] = rate[j]
         var[j, k] = 1.0 / sums[1, j] if sums[1, j] > 0.0 else np.nan
         mean[j, k] = sums[0, j] / sums[1, j] if sums[1, j] > 0.0 else np.nan
-
-
-@inner
-def ln(x: Any) -> Any:
-    """Natural logarithm of a positive number, to 1e-9: plain arithmetic, done for many pixels at once."""
-    bits = np.float64(x).view(np.int64)
-    k = np.int64(bits - SQRT_HALF) >> 52
-    m = np.int64(bits - (k << 52)).view(np.float64)  # within a factor sqrt(2) of 1
-    s = (m - 1.0) / (m + 1.0)
-    q = s * s
-    return LN2 * k + s * (2.0 + q * (2 / 3 + q * (2 / 5 + q * (2 / 7 + q * (2 / 9)))))
-
-
-@inner
-def exp(x: Any) -> Any:
-    """Exponential function, to 1e-8: plain arithmetic, done for many pixels at once."""
-    y = -700.0 if x < -700.0 else x
-    y = 700.0 if y > 700.0 else y
-    k = np.floor(y / LN2 + 0.5)
-    r = y - k * LN2
-    p = 1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040)))
-    p = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * p)))
-    return p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)
-
-
-@inner
-def of_the_median(r: Any, p: Any, c: Any, law: Any) -> Any:
-    """Amplitude of the detector's median law in each pixel, its variance, and how it moves with the zero level.
-
-    NaN where no rate is known.
-    """
-    n = r.shape[1]
-    found, variance, push = np.zeros(n), np.zeros(n), np.zeros(n)
-    for j in range(r.shape[0]):
-        one = law[j]
-        for k in range(n):
-            w = one * p[j, k]
-            found[k] += r[j, k] * w
-            variance[k] += one * w
-        for k in range(n):
-            push[k] -= one * p[j, k] * c[j, k]
-    for k in range(n):
-        variance[k] = 1.0 / variance[k] if variance[k] > 0.0 else np.nan
-        found[k] *= variance[k]
-    for k in range(n):
-        push[k] *= variance[k]
-    return found, variance, push
-
-
-@inner
-def straight(r: Any, p: Any, log: Any, x: Any, first: Any, expected: Any, weight: Any) -> Any:
-    """ln rate (`log`) against x, weighted with expected^2 p, p = 1 / variance; p of 0 is no rate.
-
-    Rates below what can be seen are left out by what is *expected*, which their own noise does not change:
-    `weight` is then 0. Of every pixel: sums of w, w x, w x^2; ln rate and energy; 1 / determinant, 0 where the
-    line is not determined; how many rates took part.
-    """
-    n = r.shape[1]
-    s, sx, sxx, level, energy = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
-    inverse, used = np.empty(n), np.zeros(n)
-    wanted = SEEN**2 if first else LEAST**2
-    guess = 3.0 if first else np.inf  # far off the law of the detector: a guess of its own
-    for j in range(r.shape[0]):
-        xj = x[j]
-        for k in range(n):
-            e, rate, one = expected[j, k], r[j, k], p[j, k]
-            seen = (rate > 0.0) & ((e * e * one > wanted) | (rate * rate * one > SURE**2))
-            e = rate if e * guess < rate else e
-            weight[j, k] = e * e * one if seen else 0.0
-            used[k] += 1.0 if seen else 0.0
-        for k in range(n):
-            w = weight[j, k]
-            s[k] += w
-            sx[k] += w * xj
-            sxx[k] += w * xj * xj
-        for k in range(n):
-            w = weight[j, k] * log[j, k]
-            level[k] += w
-            energy[k] += w * xj
-    for k in range(n):
-        det = s[k] * sxx[k] - sx[k] * sx[k]
-        inverse[k] = 1.0 / det if (used[k] > 1.0) & (det > 1e-12 * s[k] * sxx[k]) else 0.0
-    for k in range(n):
-        one, two = level[k], energy[k]
-        level[k] = (sxx[k] * one - sx[k] * two) * inverse[k]
-        energy[k] = (sx[k] * one - s[k] * two) * inverse[k]
-    return s, sx, sxx, level, energy, inverse, used
-
-
-@inner
-def settle(p: Any, c: Any, log: Any, x: Any, expected: Any, weight: Any, line: Any) -> Any:
-    """How ln rate and energy of a line of `straight` move with the zero level; weighted squares about it."""
-    s, sx, sxx, level, energy, inverse, _ = line
-    n = s.size
-    push, pull, misfit = np.zeros(n), np.zeros(n), np.zeros(n)
-    for j in range(p.shape[0]):
-        xj = x[j]
-        for k in range(n):
-            left = log[j, k] - level[k] + energy[k] * xj
-            misfit[k] += weight[j, k] * left * left
-        for k in range(n):
-            by = c[j, k] * expected[j, k] * p[j, k]
-            expected[j, k] = by if weight[j, k] > 0.0 else 0.0
-        for k in range(n):
-            push[k] -= expected[j, k]
-            pull[k] -= expected[j, k] * xj
-    for k in range(n):
-        one, two = push[k], pull[k]
-        push[k] = (sxx[k] * one - sx[k] * two) * inverse[k]
-        pull[k] = (sx[k] * one - s[k] * two) * inverse[k]
-    return push, pull, misfit
-
-
-@inner
-def write(line: Any, moves: Any, median: Any, scale: Any, energy: Any, zero_var: Any, out: Any) -> None:
-    """The law of each pixel: its own where its line is determined, else that of the median."""
-    s, sx, sxx, level, slope, inverse, used = line
-    push, pull, misfit = moves
-    found, variance, median_push = median
-    n = s.size
-    for k in range(n):
-        level[k] = exp(level[k])
-    for k in range(n):
-        level[k] = level[k] if inverse[k] > 0.0 else scale * found[k]
-        push[k] = push[k] * level[k] if inverse[k] > 0.0 else scale * median_push[k]
-    for k in range(n):
-        out[RATE, k] = level[k]
-        out[ENERGY, k] = slope[k] if inverse[k] > 0.0 else energy
-    for k in range(n):
-        own = sxx[k] * inverse[k] * level[k] * level[k]
-        out[RATE_VAR, k] = (own if inverse[k] > 0.0 else scale * scale * variance[k]) + push[
-            k
-        ] ** 2 * zero_var[k]
-    for k in range(n):
-        out[ENERGY_VAR, k] = s[k] * inverse[k] + pull[k] ** 2 * zero_var[k]
-    for k in range(n):
-        out[COVARIANCE, k] = sx[k] * inverse[k] * level[k] + push[k] * pull[k] * zero_var[k]
-    for k in range(n):
-        out[RATE_ZERO, k] = push[k]
-        out[ENERGY_ZERO, k] = pull[k]
-    for k in range(n):
-        out[MISFIT, k] = misfit[k] / (used[k] - 2.0) if (used[k] > 2.0) & (inverse[k] > 0.0) else np.nan
-        out[KIND, k] = OWN if inverse[k] > 0.0 else MEDIAN if variance[k] > 0.0 else NOTHING
-
-
-@jit
-def arrhenius(
-    rates: Any, var: Any, mean: Any, zero_var: Any, x: Any, law: Any, scale: Any, energy: Any, out: Any
-) -> None:
-    """Rate at the reference and activation energy of every pixel.
-
-    rates, var, mean (groups, pixels) float32 as of `lines`; zero_var (pixels,); x (groups,): 1/kT less that
-    of the reference, 1/eV; law (groups,): rates of the median law, `scale` at the reference, with its
-    `energy` [eV]; out (9, pixels) float32, variances with those from the zero level.
-    """
-    many = rates.shape[0]
-    for start in range(0, rates.shape[1], SHORT):
-        part = slice(start, min(start + SHORT, rates.shape[1]))
-        n = part.stop - part.start
-        # Arrays of their own: of views of a single array a compiler must fear that they overlap.
-        r, p, c = np.empty((many, n)), np.empty((many, n)), np.empty((many, n))
-        log, expected, weight = np.empty((many, n)), np.empty((many, n)), np.empty((many, n))
-        for j in range(many):
-            rate, variance, centre = rates[j, part], var[j, part], mean[j, part]
-            for k in range(n):
-                good = (variance[k] > F(0)) & (abs(rate[k]) < np.inf)
-                p[j, k] = 1.0 / variance[k] if good else 0.0
-                r[j, k] = rate[k] if good else 0.0
-            for k in range(n):
-                c[j, k] = centre[k] if p[j, k] > 0.0 else 0.0
-            for k in range(n):
-                log[j, k] = ln(r[j, k]) if r[j, k] > 0.0 else 0.0
-        median = of_the_median(r, p, c, law)
-        for j in range(many):
-            for k in range(n):
-                expected[j, k] = max(median[0][k] * law[j], 0.0)
-        line = straight(r, p, log, x, True, expected, weight)
-        for j in range(many):
-            for k in range(n):
-                expected[j, k] = exp(line[3][k] - line[4][k] * x[j])
-            for k in range(n):
-                p[j, k] = p[j, k] if line[5][k] > 0.0 else 0.0
-        line = straight(r, p, log, x, False, expected, weight)
-        moves = settle(p, c, log, x, expected, weight, line)
-        write(line, moves, median, scale, energy, zero_var[part], out[:, part])

@@ -5,6 +5,7 @@ from calibrant.stats.display import zscale
 from calibrant.stats.factors import MAD_TO_STD, clip_factor, median_factor, std_bias
 from calibrant.stats.lines import Line, robust_line, weighted_line
 from calibrant.stats.modes import half_sample_mode, mode
+from calibrant.stats.values import finite_median
 
 __all__ = [
     "MAD_TO_STD",
@@ -12,6 +13,7 @@ __all__ = [
     "Line",
     "clip_factor",
     "clipped_stats",
+    "finite_median",
     "half_sample_mode",
     "mad_std",
     "median_factor",

@@ -1,0 +1,223 @@
+"""Kernels of a dark library: ln rate against 1/kT, pixel by pixel.
+
+All kernels of this file call kernels of this file only: the cache of compiled code does not notice an edit
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+Decorator = Callable[[Any], Any]
+
+F = np.float32
+SHORT = 256  # pixels worked on together: all sums of them stay in the nearest cache
+LANES = {"reassoc", "nsz", "contract"}  # freedom to add in another order; NaN keep their meaning
+LN2 = 0.6931471805599453
+SQRT_HALF = 0x3FE6A09E667F3BCD  # bits of the float64
+
+RATE, ENERGY, RATE_VAR, ENERGY_VAR, COVARIANCE, RATE_ZERO, ENERGY_ZERO, MISFIT, KIND = range(9)
+"""Of the law of a pixel; the KIND is one of the next three."""
+OWN, MEDIAN, NOTHING = range(3)
+SEEN, SURE = 3.0, 5.0  # sigmas of an expected, and of a measured rate
+LEAST = 1.0  # sigma of a rate after the fit: what two temperatures say is not cut where the noise is low
+
+jit: Decorator = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=LANES)
+inner: Decorator = nb.njit(
+    nogil=True, error_model="numpy", fastmath=LANES, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
+
+
+@inner
+def ln(x: Any) -> Any:
+    """Natural logarithm of a positive number, to 1e-9: plain arithmetic, done for many pixels at once."""
+    bits = np.float64(x).view(np.int64)
+    k = np.int64(bits - SQRT_HALF) >> 52
+    m = np.int64(bits - (k << 52)).view(np.float64)  # within a factor sqrt(2) of 1
+    s = (m - 1.0) / (m + 1.0)
+    q = s * s
+    return LN2 * k + s * (2.0 + q * (2 / 3 + q * (2 / 5 + q * (2 / 7 + q * (2 / 9)))))
+
+
+@inner
+def exp(x: Any) -> Any:
+    """Exponential function, to 1e-8: plain arithmetic, done for many pixels at once."""
+    y = -700.0 if x < -700.0 else x
+    y = 700.0 if y > 700.0 else y
+    k = np.floor(y / LN2 + 0.5)
+    r = y - k * LN2
+    p = 1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040)))
+    p = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * p)))
+    return p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)
+
+
+@inner
+def of_the_median(r: Any, p: Any, c: Any, law: Any) -> Any:
+    """Amplitude of the median law in each pixel, its variance, and how it moves with the zero level.
+
+    NaN where no rate is known.
+    """
+    n = r.shape[1]
+    found, variance, push = np.zeros(n), np.zeros(n), np.zeros(n)
+    for j in range(r.shape[0]):
+        one = law[j]
+        for k in range(n):
+            w = one * p[j, k]
+            found[k] += r[j, k] * w
+            variance[k] += one * w
+        for k in range(n):
+            push[k] -= one * p[j, k] * c[j, k]
+    for k in range(n):
+        variance[k] = 1.0 / variance[k] if variance[k] > 0.0 else np.nan
+        found[k] *= variance[k]
+    for k in range(n):
+        push[k] *= variance[k]
+    return found, variance, push
+
+
+@inner
+def straight(r: Any, p: Any, log: Any, x: Any, first: Any, expected: Any, weight: Any) -> Any:
+    """ln rate (`log`) against x, weighted with expected^2 p, p = 1 / variance; p of 0 is no rate.
+
+    Rates below what can be seen are left out by what is *expected*, which their own noise does not change:
+    `weight` is then 0. Of every pixel: sums of w, w x, w x^2; ln rate and energy; 1 / determinant, 0 where
+    the line is not determined; how many rates took part.
+    """
+    n = r.shape[1]
+    s, sx, sxx, level, energy = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    inverse, used = np.empty(n), np.zeros(n)
+    wanted = SEEN**2 if first else LEAST**2
+    guess = 3.0 if first else np.inf  # far off the law of the detector: a guess of its own
+    for j in range(r.shape[0]):
+        xj = x[j]
+        for k in range(n):
+            e, rate, one = expected[j, k], r[j, k], p[j, k]
+            seen = (rate > 0.0) & ((e * e * one > wanted) | (rate * rate * one > SURE**2))
+            e = rate if e * guess < rate else e
+            weight[j, k] = e * e * one if seen else 0.0
+            used[k] += 1.0 if seen else 0.0
+        for k in range(n):
+            w = weight[j, k]
+            s[k] += w
+            sx[k] += w * xj
+            sxx[k] += w * xj * xj
+        for k in range(n):
+            w = weight[j, k] * log[j, k]
+            level[k] += w
+            energy[k] += w * xj
+    for k in range(n):
+        det = s[k] * sxx[k] - sx[k] * sx[k]
+        inverse[k] = 1.0 / det if (used[k] > 1.0) & (det > 1e-12 * s[k] * sxx[k]) else 0.0
+    for k in range(n):
+        one, two = level[k], energy[k]
+        level[k] = (sxx[k] * one - sx[k] * two) * inverse[k]
+        energy[k] = (sx[k] * one - s[k] * two) * inverse[k]
+    return s, sx, sxx, level, energy, inverse, used
+
+
+@inner
+def settle(p: Any, c: Any, log: Any, x: Any, expected: Any, weight: Any, line: Any) -> Any:
+    """How ln rate and energy of a line of `straight` move with the zero level; weighted squares about it."""
+    s, sx, sxx, level, energy, inverse, _ = line
+    n = s.size
+    push, pull, misfit = np.zeros(n), np.zeros(n), np.zeros(n)
+    for j in range(p.shape[0]):
+        xj = x[j]
+        for k in range(n):
+            left = log[j, k] - level[k] + energy[k] * xj
+            misfit[k] += weight[j, k] * left * left
+        for k in range(n):
+            by = c[j, k] * expected[j, k] * p[j, k]
+            expected[j, k] = by if weight[j, k] > 0.0 else 0.0
+        for k in range(n):
+            push[k] -= expected[j, k]
+            pull[k] -= expected[j, k] * xj
+    for k in range(n):
+        one, two = push[k], pull[k]
+        push[k] = (sxx[k] * one - sx[k] * two) * inverse[k]
+        pull[k] = (sx[k] * one - s[k] * two) * inverse[k]
+    return push, pull, misfit
+
+
+@inner
+def write(
+    part: Any, line: Any, moves: Any, median: Any, scale: Any, energy: Any, zero_var: Any, out: Any
+) -> None:
+    """The law of each pixel: its own where its line is determined, else that of the median."""
+    s, sx, sxx, level, slope, inverse, used = line
+    push, pull, misfit = moves
+    found, variance, median_push = median
+    n = s.size
+    for k in range(n):
+        level[k] = exp(level[k])
+    for k in range(n):
+        level[k] = level[k] if inverse[k] > 0.0 else scale * found[k]
+        push[k] = push[k] * level[k] if inverse[k] > 0.0 else scale * median_push[k]
+    rate, own_energy = out[RATE, part], out[ENERGY, part]
+    for k in range(n):
+        rate[k] = level[k]
+        own_energy[k] = slope[k] if inverse[k] > 0.0 else energy
+    rate_var, energy_var, covariance = out[RATE_VAR, part], out[ENERGY_VAR, part], out[COVARIANCE, part]
+    for k in range(n):
+        own = sxx[k] * inverse[k] * level[k] * level[k]
+        one = own if inverse[k] > 0.0 else scale * scale * variance[k]
+        rate_var[k] = one + push[k] * push[k] * zero_var[k]
+    for k in range(n):
+        energy_var[k] = s[k] * inverse[k] + pull[k] * pull[k] * zero_var[k]
+    for k in range(n):
+        covariance[k] = sx[k] * inverse[k] * level[k] + push[k] * pull[k] * zero_var[k]
+    rate_zero, energy_zero = out[RATE_ZERO, part], out[ENERGY_ZERO, part]
+    for k in range(n):
+        rate_zero[k] = push[k]
+        energy_zero[k] = pull[k]
+    reduced, kind = out[MISFIT, part], out[KIND, part]
+    for k in range(n):
+        reduced[k] = misfit[k] / (used[k] - 2.0) if (used[k] > 2.0) & (inverse[k] > 0.0) else np.nan
+    for k in range(n):
+        kind[k] = OWN if inverse[k] > 0.0 else MEDIAN if variance[k] > 0.0 else NOTHING
+
+
+@jit
+def arrhenius(
+    rates: Any, var: Any, mean: Any, zero_var: Any, x: Any, law: Any, scale: Any, energy: Any, out: Any
+) -> None:
+    """Rate at the reference and activation energy of every pixel.
+
+    rates, var, mean (groups, pixels) and zero_var (pixels,) float32 as of `kernels_library.fit_lines`;
+    x (groups,): 1/kT less that of the reference, 1/eV; law (groups,): rates of the median law, `scale` at
+    the reference, with its `energy` [eV]; out (9, pixels) float32, variances with those from the zero level.
+    """
+    many = rates.shape[0]
+    for start in range(0, rates.shape[1], SHORT):
+        part = slice(start, min(start + SHORT, rates.shape[1]))
+        n = part.stop - part.start
+        # Arrays of their own: of views of a single array a compiler must fear that they overlap.
+        r, p, c = np.empty((many, n)), np.empty((many, n)), np.empty((many, n))
+        log, expected, weight = np.empty((many, n)), np.empty((many, n)), np.empty((many, n))
+        for j in range(many):
+            rate, variance, centre = rates[j, part], var[j, part], mean[j, part]
+            for k in range(n):
+                good = (variance[k] > F(0)) & (abs(rate[k]) < np.inf)
+                p[j, k] = 1.0 / variance[k] if good else 0.0
+                r[j, k] = rate[k] if good else 0.0
+            for k in range(n):
+                c[j, k] = centre[k] if p[j, k] > 0.0 else 0.0
+            for k in range(n):
+                log[j, k] = ln(r[j, k]) if r[j, k] > 0.0 else 0.0
+        median = of_the_median(r, p, c, law)
+        for j in range(many):
+            for k in range(n):
+                expected[j, k] = max(median[0][k] * law[j], 0.0)
+        line = straight(r, p, log, x, True, expected, weight)
+        for j in range(many):
+            for k in range(n):
+                expected[j, k] = exp(line[3][k] - line[4][k] * x[j])
+            for k in range(n):
+                p[j, k] = p[j, k] if line[5][k] > 0.0 else 0.0
+        line = straight(r, p, log, x, False, expected, weight)
+        moves = settle(p, c, log, x, expected, weight, line)
+        write(part, line, moves, median, scale, energy, zero_var[part], out)
