@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -230,31 +230,19 @@ def apart(found: Sorted) -> list[str]:
     ]
 
 
-def cut_table(cuts: Sequence[tuple[str, str, Vector, int]]) -> dict[str, NDArray[Any]]:
+def cut_table(cuts: Iterable[tuple[str, str, Vector, int]]) -> dict[str, NDArray[Any]]:
     """Skewness and tails of residuals under different cuts.
 
     Parameters
     ----------
-    cuts : sequence of (cut, model, residuals [adu], pixels cut)
+    cuts : iterable of (cut, model, residuals [adu], pixels cut)
     """
     rows = []
-    for _, _, r, _ in cuts:
+    for cut, model, r, count in cuts:
         centred = r - np.median(r)
         width = float(mad_std(r))
-        rows.append(
-            (
-                skewness(r),
-                width,
-                int((centred < -TAIL * width).sum()),
-                int((centred > TAIL * width).sum()),
-                float(np.mean(np.minimum(np.maximum(centred / max(width, 1e-12), -TAIL), TAIL))),
-            )
-        )
-    columns = zip(*rows, strict=True)
-    names = ("skewness", "width", "left_tail", "right_tail", "lean")
-    table: dict[str, NDArray[Any]] = {
-        "cut": np.array([cut for cut, _, _, _ in cuts]),
-        "model": np.array([model for _, model, _, _ in cuts]),
-        "pixels_cut": np.array([count for _, _, _, count in cuts]),
-    }
-    return table | {name: np.array(column) for name, column in zip(names, columns, strict=True)}
+        left, right = int((centred < -TAIL * width).sum()), int((centred > TAIL * width).sum())
+        lean = float(np.mean(np.clip(centred / max(width, 1e-12), -TAIL, TAIL)))
+        rows.append((cut, model, count, skewness(r), width, left, right, lean))
+    names = ("cut", "model", "pixels_cut", "skewness", "width", "left_tail", "right_tail", "lean")
+    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -132,18 +133,25 @@ def _tables(work: Work, options: Options) -> dict[str, tabled.Table]:
     if work.cut is not None:
         tables["uncut"] = tabled.models_table(work.uncut)
     factors = _factors(sample, options)
-    copies = {"dark_from": both.x, "dark_to": both.y} | {f"dark_from x {a:.4g}": a * both.x for a in factors}
+    named = {f"dark_from x {a:.4g}": a for a in factors}  # one plane at a time: images may be large
     span = options.span or (min(0.0, float(np.min(sample.x))), float(max(sample.x.max(), sample.y.max())))
-    everywhere = {name: plane[both.good] for name, plane in copies.items()}
+
+    def copies() -> Iterator[tuple[str, NDArray[np.float64]]]:
+        yield from (("dark_from", both.x), ("dark_to", both.y))
+        yield from ((name, a * both.x) for name, a in named.items())
+
+    everywhere = ((name, plane[both.good]) for name, plane in copies())
     tables["histograms"] = tabled.histogram_rows(everywhere, span, options.bins)
-    scaled = {one.fitted.name: one.fitted(both.x) for one in judged}
+    scaled = ((one.fitted.name, one.fitted(both.x)) for one in judged)
     tables["profiles"] = tabled.profiles_table(
-        {name: np.where(both.good, plane, np.nan) for name, plane in (copies | scaled).items()}
+        (name, np.where(both.good, plane, np.nan)) for name, plane in chain(copies(), scaled)
     )
     x, y = sample.x[keep], sample.y[keep]
-    residuals = {one.fitted.name: y - one.fitted(x) for one in judged}
-    fractional = {name: r[y != 0] / y[y != 0] for name, r in residuals.items()}
+    residuals = ((one.fitted.name, y - one.fitted(x)) for one in judged)
     tables["residual_histograms"] = tabled.histogram_rows(residuals, None, options.bins)
+    there = y != 0
+    x, y = x[there], y[there]
+    fractional = ((one.fitted.name, (y - one.fitted(x)) / y) for one in judged)
     tables["fractional_histograms"] = tabled.histogram_rows(fractional, None, options.bins)
     rows, cols = np.nonzero(work.used.any(axis=1))[0], np.nonzero(work.used.any(axis=0))[0]
     tables["window"] = {
@@ -154,14 +162,13 @@ def _tables(work: Work, options: Options) -> dict[str, tabled.Table]:
     return tables
 
 
-def _cuts(work: Work) -> list[tuple[str, str, NDArray[np.float64], int]]:
+def _cuts(work: Work) -> Iterator[tuple[str, str, NDArray[np.float64], int]]:
     """Residuals of every model before and after the cut."""
     x, y, keep = work.sample.x, work.sample.y, work.keep
-    rows = [("none", one.fitted.name, y - one.fitted(x), 0) for one in work.uncut]
+    yield from (("none", one.fitted.name, y - one.fitted(x), 0) for one in work.uncut)
     if work.cut is not None:
-        lost = int((~keep).sum())
-        rows += [(work.cut.name, one.fitted.name, (y - one.fitted(x))[keep], lost) for one in work.judged]
-    return rows
+        lost, name = int((~keep).sum()), work.cut.name
+        yield from ((name, one.fitted.name, (y - one.fitted(x))[keep], lost) for one in work.judged)
 
 
 def _factors(sample: Sample, options: Options) -> tuple[float, ...]:

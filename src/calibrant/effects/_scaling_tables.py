@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -122,10 +122,12 @@ def units(unit: str) -> dict[str, str]:
 # --- what plots draw --------------------------------------------------------------------------------------
 
 
-def histogram_rows(series: Mapping[str, Vector], span: tuple[float, float] | None, bins: int = BINS) -> Table:
+def histogram_rows(
+    series: Iterable[tuple[str, Vector]], span: tuple[float, float] | None, bins: int = BINS
+) -> Table:
     """Counts of values in `bins` equal bins, each series its own range or all the same one."""
     rows = []
-    for name, values in series.items():
+    for name, values in series:
         there = values[np.isfinite(values)]
         if there.size == 0:
             continue
@@ -134,10 +136,10 @@ def histogram_rows(series: Mapping[str, Vector], span: tuple[float, float] | Non
     return _columns(("series", "left", "right", "count"), rows)
 
 
-def profiles_table(series: Mapping[str, NDArray[np.float64]]) -> Table:
+def profiles_table(series: Iterable[tuple[str, NDArray[np.float64]]]) -> Table:
     """Means along the rows, per column; planes (rows, cols), NaN left out."""
     rows = []
-    for name, plane in series.items():
+    for name, plane in series:
         there = np.isfinite(plane)
         count = there.sum(axis=0)
         mean = np.where(there, plane, 0.0).sum(axis=0) / np.maximum(count, 1)
