@@ -189,6 +189,11 @@ def test_physics_of_a_pair_is_said(calibrant, tmp_path):
     assert found is not None, told.out
     assert [float(value) for value in found.groups()] == pytest.approx([2.0, 2.0], abs=0.02)
     assert "times as much" not in told.out
+    again = calibrant(
+        "measure", "dark-scaling", tmp_path / "cold.fits", tmp_path / "warm.fits", *words, "--json",
+        "--overwrite", "--out", tmp_path / "o.fits",
+    )  # fmt: skip
+    assert again.json["physics"]["temperature_factor"]["value"] == pytest.approx(2.0, abs=0.02)
 
 
 def test_a_fit_file_can_be_fitted_again(calibrant, scaled, tmp_path):

@@ -15,6 +15,7 @@ from calibrant.errors import OptionError
 
 if TYPE_CHECKING:
     from calibrant.pipeline.dark_scaling import Scaled
+    from calibrant.product import Quantity
 
 NAME = "dark-scaling"
 NUMBERS = ("mean", "std", "rms", "sum", "held out")
@@ -128,6 +129,7 @@ def _facts(done: Scaled, pictures: list[str]) -> dict[str, Any]:
         "inputs": [one.name for one in done.product.provenance.inputs],
         "models": rows,
         "chosen": next((row["model"] for row in rows if row["chosen"]), None),
+        "physics": {one.name: {"value": one.value, "sigma": one.sigma} for one in _physics(done)},
         "populations": done.product.tables.get("populations", {}),
         "notes": list(done.product.provenance.notes),
         "pictures": pictures,
@@ -141,8 +143,8 @@ def _print(terminal: Terminal, done: Scaled, pictures: list[str]) -> None:
     rows = _aligned([_row(row) for row in table(done.product)])
     terminal.table(rows, list(rows[0]), title=f"dark scaling of {int(_pixels(done))} pixels")
     typer.echo(terminal.folded(LEGEND))
-    for line in _physics(done):
-        typer.echo(terminal.folded(line))
+    if physics := [_said(one) for one in _physics(done)]:
+        typer.echo(terminal.folded(f"affine: {', '.join(physics)}"))
     for note in done.product.provenance.notes:
         typer.echo(terminal.folded(f"note: {note}"))
     if done.registered:
@@ -156,14 +158,13 @@ def _print(terminal: Terminal, done: Scaled, pictures: list[str]) -> None:
         typer.echo(f"pictures: {Path(pictures[0]).parent}/")
 
 
-def _physics(done: Scaled) -> list[str]:
-    """What a model says beyond its coefficients."""
-    told = [
-        f"{one.name.replace('_', ' ')} {with_sigma(one.value, one.sigma)} {one.unit}".rstrip()
-        for one in done.product.quantities
-        if one.name in PHYSICS
-    ]
-    return [f"affine: {', '.join(told)}"] if told else []
+def _physics(done: Scaled) -> list[Quantity]:
+    """What the model ``affine`` says beyond its coefficients."""
+    return [one for one in done.product.quantities if one.name in PHYSICS]
+
+
+def _said(one: Quantity) -> str:
+    return f"{one.name.replace('_', ' ')} {with_sigma(one.value, one.sigma)} {one.unit}".rstrip()
 
 
 def _pixels(done: Scaled) -> int:

@@ -229,7 +229,7 @@ def fits_on_density(product: Product) -> Figure:
     left = len(curves) - len(found)
     figure, (axes,) = sheet(
         "Dark scaling: models on the density of the darks",
-        (*facts_of(product), f"{left} higher degrees are not drawn" if left else ""),
+        (*facts_of(product), f"higher degrees not drawn: {left}" if left else ""),
         (SIDE,),
         [look.entry(f"{name} (chosen)" if name == best else name) for name, look in looks.items()],
     )
