@@ -86,3 +86,25 @@ def test_amplifiers_are_turned(turned, compiled, monkeypatch):
     np.testing.assert_allclose(image[4:8, 7:12][flips], expected[1], rtol=2e-6)
     image[1:5, 1:6] = image[4:8, 7:12] = -1
     assert (image == -1).all()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_moments_of_lines_are_those_of_numpy(dtype, compiled, monkeypatch):
+    if not compiled:
+        for name, kernel in vars(kernels_amplifiers).copy().items():
+            if hasattr(kernel, "py_func"):
+                monkeypatch.setattr(kernels_amplifiers, name, kernel.py_func)
+    rng = np.random.default_rng(5)
+    values = rng.normal(1500, 5, (9, 70)).astype(dtype)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[3] = np.nan
+    counts, means = np.empty(9, np.int64), np.empty(9)
+    with np.errstate(invalid="ignore"):
+        squares = kernels_amplifiers.line_moments(values, counts, means)
+    good = np.arange(9) != 3
+    np.testing.assert_array_equal(counts, np.isfinite(values).sum(axis=1))
+    np.testing.assert_allclose(means[good], np.nanmean(values[good], axis=1, dtype=float), rtol=1e-14)
+    assert np.isnan(means[3])
+    off = values[good].astype(float) - means[good, None]
+    assert squares == pytest.approx(np.nansum(off**2), rel=1e-12)

@@ -212,6 +212,13 @@ class CrosstalkSource:
         return data
 
     @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """For the kernel, see `calibrant.stack.kernels_amplifiers.subtract`; their rows are left 0."""
+        turned = [[axis.step == -1 for axis in order] for order in self.network.orders]
+        zeros = np.zeros(len(turned))
+        return np.column_stack([zeros, self._lefts, turned]).astype(np.int64)
+
+    @cached_property
     def _lefts(self) -> list[int]:
         """First column of each amplifier."""
         return [cols.start for _, cols in self.network.windows]
@@ -225,8 +232,8 @@ class CrosstalkSource:
         """Correct so many rows of all amplifiers in place; `tops`: the first row of each in `values`."""
         from calibrant.stack.kernels_amplifiers import subtract  # brings numba, as late as it can
 
-        turned = [(order[0].step == -1, order[1].step == -1) for order in self.network.orders]
-        places = np.column_stack([tops, self._lefts, turned]).astype(np.int64)
+        places = self._places.copy()
+        places[:, 0] = tops
         subtract(values, self._factors, places, rows, self._cols)
 
     def _corrected(self, low: int, high: int) -> Group:

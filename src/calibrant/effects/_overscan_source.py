@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._assembly import AmplifierSections, Assembly, window
+from calibrant.effects._assembly import AmplifierSections, Assembly, Way, window
 from calibrant.effects._overscan_levels import LevelModel, StripLevels, strip_levels
 from calibrant.errors import ShapeError
 from calibrant.frame import DQ
@@ -108,17 +108,16 @@ class OverscanSource:
         from calibrant.stack.pixel_program import take  # brings numba, as late as it can
 
         bands: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for number, amp in enumerate(self.assembly.amplifiers):
-            (data_rows, _), (place_rows, _), (turned, _) = self.assembly.ways[amp.name]
+        for number, ((data_rows, _), (place_rows, _), (turned, _)) in enumerate(self._ways):
             low, high = max(rows.start, place_rows.start), min(rows.stop, place_rows.stop)
             if low < high:
                 end = data_rows.stop + place_rows.start
                 first = end - high if turned else data_rows.start + low - place_rows.start
                 bands.setdefault((first, first + high - low), []).append((number, low - rows.start))
         for (first, last), members in bands.items():
-            numbers = [number for number, _ in members]
+            numbers, tops = np.array(members).T
             amplifiers = self._amplifiers[numbers]
-            amplifiers[:, 2] = [row for _, row in members]
+            amplifiers[:, 2] = tops
             by_row, by_column, limits = self._levels
             levels = by_row[numbers, first:last], by_column[numbers], limits[numbers]
             take(self._stored(first, last), self.source.encoding, amplifiers, levels, (data, dq))
@@ -130,11 +129,14 @@ class OverscanSource:
         return data
 
     @cached_property
+    def _ways(self) -> list[Way]:
+        return [self.assembly.ways[amp.name] for amp in self.assembly.amplifiers]
+
+    @cached_property
     def _amplifiers(self) -> NDArray[np.int64]:
         """For the kernel, see `calibrant.stack.pixel_kernels.take`; the rows of their places are left 0."""
-        ways = self.assembly.ways.values()
         return np.array(
-            [(c.start, _span(c), 0, to.start, *turned) for (_, c), (_, to), turned in ways], np.int64
+            [(c.start, _span(c), 0, to.start, *turned) for (_, c), (_, to), turned in self._ways], np.int64
         )
 
     @cached_property

@@ -85,10 +85,11 @@ def apply_steps(frame: Frame, steps: Sequence[PixelStep], *, runner: MapRunner |
     )
     rows, cols = source.shape
     out = Band.empty((rows, cols), variance=with_variance, systematic=with_systematic)
-    task = _BandTask(program, source, out, flagged)
+    grouped = source if isinstance(source, Grouped) else None
+    task = _BandTask(program, source, grouped, out, flagged)
     groups: list[tuple[slice, ...]] = [(band,) for band in bands(rows, cols)]
-    if isinstance(source, Grouped):
-        groups = source.together(max(1, _BAND_PIXELS // cols))
+    if grouped is not None:
+        groups = grouped.together(max(1, _BAND_PIXELS // cols))
     for _ in map(task, groups) if runner is None else runner.map(task, groups):
         pass
     return frame.after(
@@ -109,6 +110,7 @@ class _BandTask:
 
     program: Program
     source: Source
+    grouped: Grouped | None  # the same source, if it is one: asked once, since the question takes long
     out: Band
     flagged: bool
 
@@ -116,8 +118,8 @@ class _BandTask:
 
     def __call__(self, group: tuple[slice, ...]) -> None:
         source, flags = self.source, self.out.dq if self.flagged else None
-        if isinstance(source, Grouped):
-            source.read_together(group, self.out.data, flags)
+        if self.grouped is not None:
+            self.grouped.read_together(group, self.out.data, flags)
         for band in group:
             rows = self._read(band, None if flags is None else flags[band])
             self.program.run(rows, source.encoding, band.start, self.out.rows(band))
@@ -127,7 +129,7 @@ class _BandTask:
         source = self.source
         if source.encoding != PreparedSource.encoding or isinstance(source, ArraySource):
             return raw_rows(source, band, flags)
-        if not isinstance(source, Grouped):
+        if self.grouped is None:
             source.read_into(band, self.out.data[band], flags)
         return None
 
