@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from calibrant.product import Product
 
 COLUMNS = ("what", "one", "other", "difference", "sigma", "pull", "unit")
-BESIDE = "_jwst.fits"  # the same product in another layout
+BESIDE = "_reference.fits"  # the same product in another layout
 
 
 def compare(

@@ -36,7 +36,7 @@ NOTHING = np.uint32(DQ.DO_NOT_USE | DQ.NON_SCIENCE)
 BINS = 120  # of a histogram
 BAND = 80_000_000  # bytes that a worker holds at most, where a strip fits
 PLANES = 32  # bytes per pixel of what comes out, and of what is made of it
-FACTS = ("fastaxis", "slowaxis", "substrt1", "substrt2")
+FACTS = ("telescope", "fastaxis", "slowaxis", "substrt1", "substrt2")
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,7 +51,7 @@ def write_readnoise(product: Product, path: Pathish, overwrite: bool = False) ->
 
 def _cards(product: Product, shape: tuple[int, ...]) -> Iterator[CardLike]:
     options, keys = product.provenance.options, product.keys
-    yield "TELESCOP", "JWST"
+    yield "TELESCOP", str(options.get("telescope") or "")
     yield "INSTRUME", product.instrument.upper()
     yield "DETECTOR", str(keys.get("detector", ""))
     yield "REFTYPE", "READNOISE"

@@ -222,16 +222,16 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         of=("dark",),
         mixes=("exptime", "darktime", "temperature", "time"),
     ),
+    Measurement(
+        "flat-structure", "the structure of flats", _flat_structure, masters=("dark", "flat"), across=True
+    ),
     of_ramps(
         "read-noise",
         "the read noise",
         _read_noise,
         takes=(_read_noise, RampNoise),
-        beside={"jwst": write_readnoise},
+        beside={"reference": write_readnoise},
         history=read_noise.trend,
-    ),
-    Measurement(
-        "flat-structure", "the structure of flats", _flat_structure, masters=("dark", "flat"), across=True
     ),
 )
 

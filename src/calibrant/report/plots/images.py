@@ -100,7 +100,7 @@ def image(
         facts=(*facts, *size_facts(what)),
         flags=_bits(dq),
         wcs=_coordinates(frame, sky, (rows, cols)),
-        mark=_marks(mark, (rows, cols)),
+        mark=marks_of(mark, (rows, cols)),
         colorbar=colorbar,
         quantity="" if isinstance(frame, Frame) else "value",
     )
@@ -189,7 +189,7 @@ def _coordinates(frame: Frame | NDArray[Any], sky: bool | str, shape: tuple[int,
     return solution(header, shape) if sky else None
 
 
-def _marks(mark: Any, shape: tuple[int, int]) -> tuple[tuple[float, float], ...]:
+def marks_of(mark: Any, shape: tuple[int, int]) -> tuple[tuple[float, float], ...]:
     """One pair or several as a tuple of pairs, all inside the image."""
     try:
         pairs = np.asarray(mark, float).reshape(-1, 2)

@@ -19,6 +19,7 @@ from calibrant.report.plots import (
     library,
     linearity,
     photon_transfer,
+    read_noise,
     scaling,
     scaling_pixels,
     structures,
@@ -159,6 +160,19 @@ def _library(product: Product) -> Makers:
         yield "energies", partial(library.energy_histogram, product)
 
 
+def _read_noise(product: Product) -> Makers:
+    if "read_noise" in product.planes:
+        yield "map", partial(read_noise.noise_map, product)
+    if has(product, "histogram", "pixels"):
+        yield "histogram", partial(read_noise.noise_histogram, product)
+    if has(product, "boxes", "ratio"):
+        yield "boxes", partial(read_noise.noise_boxes, product)
+
+
+def _noise_trend(product: Product) -> Makers:
+    yield "epochs", partial(read_noise.noise_trend, product)
+
+
 def _amplifiers(product: Product) -> Makers:
     """Bars where there are amplifiers to compare; how well they are known on a page of its own."""
     if len(amplifiers.places(product)) > 1:
@@ -186,5 +200,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "gain": _gain,
     "illumination": _deviations,
     "linearity": _linearity,
+    "read_noise": _read_noise,
+    "read_noise_trend": _noise_trend,
     "sky_flat": _deviations,
 }
