@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.effects import ramps
-from tests.effects.ramps import simulated
 
 from calibrant import compare
 from calibrant.effects import reference_pixels
@@ -19,6 +19,13 @@ from calibrant.errors import HistoryError, OptionError, SelectionError, ShapeErr
 from calibrant.frame import DQ, Frame
 from calibrant.instrument.clock import Border, Clock
 from calibrant.simulate import infrared
+
+SPEC = importlib.util.spec_from_file_location("ramps_of_arrays", Path(__file__).with_name("ramps.py"))
+assert SPEC is not None
+assert SPEC.loader is not None
+ramps = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(ramps)
+simulated = ramps.simulated
 
 CLOCK = Clock(64, 256, pixel_time=5e-4)  # a frame takes 2.5 s
 PEDESTALS = {"pedestal": 0.5, "pedestal_common": 2.0, "pedestal_time": 40.0}

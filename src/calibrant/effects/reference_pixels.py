@@ -25,14 +25,14 @@ from calibrant.effects._reference_read import (
     walk,
 )
 from calibrant.effects._reference_unstable import Unstable, Watch
-from calibrant.effects._reference_verdict import Limit, check_limits, count, verdicts
+from calibrant.effects._verdicts import Limit, check_limits, judged, trend
 from calibrant.effects.common import Record, product_keys
 from calibrant.errors import OptionError, SelectionError, ShapeError
 from calibrant.exposures import Exposures
 from calibrant.exposures.ramps import Ramp, refuse_mixed
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument.clock import Border, Clock
-from calibrant.product import Kind, Product, Provenance, Quantity, Table
+from calibrant.product import Kind, Product, Provenance
 from calibrant.stack.pixel import PixelStep, apply_steps
 from calibrant.stack.run import parse_budget
 
@@ -257,29 +257,13 @@ def _notes(where: Layout, ramps: Sequence[Ramp], found: _Found) -> list[str]:
     return notes
 
 
-def judged(
-    product: Product, limits: Mapping[str, tuple[float, float]], history: Sequence[Product] = ()
-) -> Product:
-    """The product with its table ``verdict``, and a note of what is beyond limits or unlike its history."""
-    table = verdicts(product, limits, history)
-    words = [
-        f"{count(table, word)} {word}" for word in ("beyond limit", "unlike history") if count(table, word)
-    ]
-    notes = (*product.provenance.notes, *([f"verdict: {', '.join(words)}"] if words else []))
-    return replace(
-        product,
-        tables={**product.tables, "verdict": table},
-        provenance=replace(product.provenance, notes=notes),
-    )
-
-
 def history(products: Sequence[Product]) -> Product:
     """What several epochs of detectors say: each quantity in time, and the last epoch against all before.
 
     Parameters
     ----------
     products : sequence of Product
-        Of `measure`, two of a detector or more; three make the first verdict.
+        Of `measure`, three of a detector or more for a verdict.
 
     Returns
     -------
@@ -287,42 +271,7 @@ def history(products: Sequence[Product]) -> Product:
         Kind ``reference_pixels_trend`` with the tables ``trend`` (detector, epoch [us since 1970], quantity,
         place, value, sigma) and ``verdict`` (of the last epoch of each detector, as of `measure`).
     """
-    of: dict[str, list[Product]] = {}
-    for one in sorted(products, key=lambda product: product.epoch or 0):
-        of.setdefault(str(one.keys.get("detector", "")), []).append(one)
-    lines = [
-        (detector, one.epoch or 0, q.name, q.place, q.value, np.nan if q.sigma is None else q.sigma)
-        for detector, many in of.items() for one in many for q in one.quantities
-    ]  # fmt: skip
-    kinds = (str, np.int64, str, str, np.float64, np.float64)
-    names = ("detector", "epoch", "quantity", "place", "value", "sigma")
-    columns = zip(*lines, strict=True)
-    trend: Table = {name: np.array(c, kind) for name, kind, c in zip(names, kinds, columns, strict=True)}
-    judgements = {detector: verdicts(many[-1], _limits(many[-1]), many[:-1]) for detector, many in of.items()}
-    verdict: Table = {
-        "detector": np.repeat(list(judgements), [len(t["value"]) for t in judgements.values()]),
-        **{
-            name: np.concatenate([table[name] for table in judgements.values()])
-            for name in next(iter(judgements.values()))
-        },
-    }
-    return Product(
-        f"{NAME}_trend",
-        instrument=products[0].instrument,
-        keys={"detector": next(iter(of))} if len(of) == 1 else {},
-        epoch=max((one.epoch or 0 for one in products), default=None),
-        tables={"trend": trend, "verdict": verdict},
-        quantities=(
-            Quantity("unlike_history", float(count(verdict, "unlike history"))),
-            Quantity("beyond_limit", float(count(verdict, "beyond limit"))),
-        ),
-        provenance=Provenance(NAME, parents=tuple(one.identity for one in products)),
-    )
-
-
-def _limits(product: Product) -> dict[str, tuple[float, float]]:
-    stated = product.provenance.options.get("limits", {})
-    return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
+    return trend(products, NAME)
 
 
 def step(exposure: Exposure, product: Product) -> PixelStep:
@@ -358,6 +307,6 @@ def apply(frame: Frame, product: Product) -> Frame:
 
 
 __all__ = [
-    "KIND", "NAME", "Border", "Clock", "apply", "history", "judged", "layout", "measure", "of_ramps",
+    "KIND", "NAME", "Border", "Clock", "apply", "history", "layout", "measure", "of_ramps",
     "step",
 ]  # fmt: skip

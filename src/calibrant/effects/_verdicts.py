@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from calibrant.errors import OptionError, SelectionError
-from calibrant.product import Product, Quantity, Table
+from calibrant.product import Product, Provenance, Quantity, Table
 
 Limit = float | tuple[float, float] | list[float]
 FAR = 3.0  # sigmas from its history that are told
 FEWEST = 2  # earlier products that make a history
-WORDS = ("ok", "beyond limit", "unlike history", "no limit")
 
 
 def check_limits(limits: Mapping[str, Limit] | None, known: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -92,3 +92,60 @@ def _line(
 def count(table: Table, word: str) -> int:
     """How many lines have this verdict."""
     return int((np.asarray(table["verdict"]) == word).sum())
+
+
+def judged(
+    product: Product, limits: Mapping[str, tuple[float, float]], history: Sequence[Product] = ()
+) -> Product:
+    """The product with its table ``verdict``, and a note of what is beyond limits or unlike its history."""
+    table = verdicts(product, limits, history)
+    words = [
+        f"{count(table, word)} {word}" for word in ("beyond limit", "unlike history") if count(table, word)
+    ]
+    notes = (*product.provenance.notes, *([f"verdict: {', '.join(words)}"] if words else []))
+    return replace(
+        product,
+        tables={**product.tables, "verdict": table},
+        provenance=replace(product.provenance, notes=notes),
+    )
+
+
+def trend(products: Sequence[Product], name: str) -> Product:
+    """Each quantity in time, and a verdict on the last epoch of each detector: kind ``{name}_trend``.
+
+    Tables ``trend`` (detector, epoch [us since 1970], quantity, place, value, sigma) and ``verdict``.
+    """
+    of: dict[str, list[Product]] = {}
+    for one in sorted(products, key=lambda product: product.epoch or 0):
+        of.setdefault(str(one.keys.get("detector", "")), []).append(one)
+    lines = [
+        (detector, one.epoch or 0, q.name, q.place, q.value, math.nan if q.sigma is None else q.sigma)
+        for detector, many in of.items() for one in many for q in one.quantities
+    ]  # fmt: skip
+    kinds = (str, np.int64, str, str, np.float64, np.float64)
+    names = ("detector", "epoch", "quantity", "place", "value", "sigma")
+    columns = zip(*lines, strict=True)
+    series: Table = {key: np.array(c, kind) for key, kind, c in zip(names, kinds, columns, strict=True)}
+    judgements = {key: verdicts(many[-1], _limits(many[-1]), many[:-1]) for key, many in of.items()}
+    parts = list(judgements.values())
+    verdict: Table = {
+        "detector": np.repeat(list(judgements), [len(table["value"]) for table in parts]),
+        **{key: np.concatenate([table[key] for table in parts]) for key in parts[0]},
+    }
+    return Product(
+        f"{name}_trend",
+        instrument=products[0].instrument,
+        keys={"detector": next(iter(of))} if len(of) == 1 else {},
+        epoch=max((one.epoch or 0 for one in products), default=None),
+        tables={"trend": series, "verdict": verdict},
+        quantities=(
+            Quantity("unlike_history", float(count(verdict, "unlike history"))),
+            Quantity("beyond_limit", float(count(verdict, "beyond limit"))),
+        ),
+        provenance=Provenance(name, parents=tuple(one.identity for one in products)),
+    )
+
+
+def _limits(product: Product) -> dict[str, tuple[float, float]]:
+    stated = product.provenance.options.get("limits") or {}
+    return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
