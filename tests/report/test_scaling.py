@@ -131,6 +131,16 @@ def test_darks_with_nan_and_a_wide_range_are_drawn():
     assert figures(found)["populations"]().axes[0].get_xscale() == "log"
 
 
+def test_lit_pixels_are_no_population(darks):
+    """Of a light frame only the pixels fitted were sorted: light is not drawn as normal pixels."""
+    x, y = darks
+    lit, unlit = y.copy(), np.ones(y.shape, bool)
+    lit[10:30], unlit[10:30] = lit[10:30] + 5000.0, False
+    axes = figures(measure_all(x, lit, models=(), ranks=(1,), where=unlit))["populations"]().axes[0]
+    drawn = sum(one.get_xdata().size for one in axes.lines if one.get_marker() == ".")
+    assert drawn == unlit.sum()
+
+
 # --- dark libraries ---
 
 

@@ -284,7 +284,7 @@ def populations(product: Product) -> Figure:
     if "dq" not in product.planes:
         raise SelectionError(f"the {product.kind} has no plane 'dq'")
     rows = {str(name): k for k, name in enumerate(table["population"])}
-    good, inside = _good(product), _window(product)
+    good, inside = _good(product), _sorted(product)
     x, y = (np.asarray(product.planes[name], np.float64) for name in ("dark_from", "dark_to"))
     key = [
         Style(colour, "o").entry(f"{name}: {int(table['pixels'][rows[name]])}")
@@ -321,12 +321,11 @@ def _is(dq: NDArray[np.uint32], bit: int) -> NDArray[np.bool_]:
     return np.asarray((dq & np.uint32(bit)) != 0)
 
 
-def _window(product: Product) -> NDArray[np.bool_]:
-    """The rectangle that was looked at."""
-    mask = np.zeros(np.asarray(product.planes["dark_to"]).shape, bool)
+def _sorted(product: Product) -> NDArray[np.bool_]:
+    """The pixels that were sorted: those fitted, and with a cut all of the rectangle around them."""
+    mask = np.asarray(product.planes["used"]).astype(bool)
     table = product.tables.get("window")
-    if table is None:
-        return ~mask
-    (row, col), (rows, cols) = table["start"], table["stop"]
-    mask[int(row) : int(rows), int(col) : int(cols)] = True
-    return mask
+    if table is not None and "uncut" in product.tables:
+        (row, col), (rows, cols) = table["start"], table["stop"]
+        mask[int(row) : int(rows), int(col) : int(cols)] = True
+    return mask | ~_is(product.planes["dq"], 0)
