@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from calibrant.cli.app import app
 from calibrant.errors import FileError, OptionError, SelectionError, ShapeError
 from calibrant.exposures import Exposures
+from calibrant.exposures.ramp_faults import faults
 from calibrant.exposures.ramps import refuse_mixed, wrapped
 from calibrant.files.fits import read, write, write_raw
-from calibrant.frame import Exposure, Frame
+from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument import check, load
 
 SHAPE = (2, 5, 24, 16)
@@ -396,3 +400,70 @@ def test_copies_are_found(tmp_path):
     assert [Path(name).name for name in same] == ["a.fits", "b.fits"]
     frames = [Frame(counts(seed=seed), exposure=Exposure(identifier=str(seed))) for seed in (1, 2, 1)]
     assert len(Exposures.from_frames(frames, "nircam").duplicates()) == 1
+
+
+def test_a_picture_reads_one_plane_of_a_ramp(tmp_path, monkeypatch):
+    from calibrant.files.source import FitsSource
+    from calibrant.report.plots.pixels import shown
+
+    path, read_shapes, load_all = ramp_file(tmp_path / "a.fits"), [], FitsSource.load
+
+    def load_one(self):
+        read_shapes.append(self.shape)
+        return load_all(self)
+
+    monkeypatch.setattr(FitsSource, "load", load_one)
+    picture = shown(Exposures.scan(path, "nircam").frame(0))
+    np.testing.assert_array_equal(picture.values, counts()[0, 0])
+    assert read_shapes == [(24, 16)] and picture.note == "plane 0, 0 of 2 × 5"
+
+
+# --- what is wrong with the numbers ---
+
+
+def test_faults_are_told_in_one_sentence_each(tmp_path):
+    data, flags = counts(dtype="f4"), np.zeros(SHAPE, np.uint8)
+    data[1, [1, 2, 4]] = np.nan
+    data[0, 3:, 2, 2] -= 60_000
+    flags[0, :, 5, :3] = DQ.SATURATED
+    one = only(ramp_file(tmp_path / "a.fits", data, groupdq=flags))
+    told = faults(one, budget=5000)
+    assert told == (
+        f"{one.name}: integration 1 has no number in groups 1-2, 4",
+        f"{one.name}: 1 of 384 pixels wrap around: they fall by more than 32768 from one group to the next",
+        f"{one.name}: 3 of 384 pixels are saturated in all groups of integration 0",
+    )
+    assert faults(one) == told, "bands do not count"
+
+
+def test_a_good_ramp_has_no_faults(tmp_path):
+    assert faults(only(ramp_file(tmp_path / "a.fits", groupdq=np.zeros(SHAPE, np.uint8)))) == ()
+
+
+def test_saturated_from_the_first_group_on(tmp_path):
+    full = np.full((1, 1, 24, 16), 65535, np.uint16)
+    told = faults(only(ramp_file(tmp_path / "a.fits", full)))
+    assert [sentence.partition(": ")[2] for sentence in told] == [
+        "no flags of groups (GROUPDQ): no group is known to be saturated or hit",
+        "a single group: nothing can be learnt of its noise or slope",
+        "all pixels are saturated in all groups of integration 0",
+    ]
+
+
+def test_ls_checks_ramps(tmp_path):
+    data = counts(dtype="f4")
+    data[1, 3] = np.nan
+    ramp_file(tmp_path / "bad.fits", data, groupdq=np.zeros(SHAPE, np.uint8))
+    ramp_file(tmp_path / "good.fits", groupdq=np.zeros(SHAPE, np.uint8))
+    wrap = np.linspace(30_000, 40_000, 5)[None, :, None, None] * np.ones(SHAPE)
+    ramp_file(tmp_path / "wrap.fits", wrap.astype(np.uint16).view(np.int16))
+    told = CliRunner().invoke(app, ["ls", str(tmp_path), "--check", "--json"])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert [row["shape"] for row in found["exposures"]] == [list(SHAPE)] * 3
+    first, second = found["faults"]
+    assert "bad.fits: integration 1 has no number in group 3" in first
+    assert "wrap.fits: numbers wrap around at group 2" in second
+    plain = CliRunner().invoke(app, ["ls", str(tmp_path), "--check"])
+    assert "2 faults of ramps" in plain.stderr + plain.stdout and "bad.fits" in plain.stdout
+    assert "faults" not in CliRunner().invoke(app, ["ls", str(tmp_path)]).output

@@ -6,13 +6,17 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from calibrant.cli.common import Terminal
 from calibrant.cli.tables import text
 
+if TYPE_CHECKING:
+    from calibrant.exposures import Exposures
+
+RAMP_AXES = 4
 COLUMNS = "file,kind,exptime,filter,temperature,binning,shape,time"
 
 
@@ -37,6 +41,9 @@ def ls(
         Path | None, typer.Option(help="A table (CSV or TOML) that says what files are: name or glob, kind.")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read the numbers of ramps, and tell what is wrong with them.")
+    ] = False,
 ) -> None:
     """List exposures: what each file is, as its header and name say."""
     from calibrant.exposures import Exposures
@@ -57,12 +64,14 @@ def ls(
         columns = ["file", *columns]
     rows = exposures.table(columns)
     problems = [{"file": problem.path, "problem": problem.sentence} for problem in exposures.problems]
+    faults = _faults(exposures) if check else []
     if as_csv:
         _print_csv(rows, columns)
     else:
         told = columns if keys else _telling(rows, columns)
         short = [{**row, "time": _seconds(row.get("time"))} for row in rows]
-        terminal.result({"exposures": rows, "problems": problems}, lambda: terminal.table(short, told))
+        facts = {"exposures": rows, "problems": problems, **({"faults": faults} if check else {})}
+        terminal.result(facts, lambda: terminal.table(short, told))
     same = "" if keys or as_csv else _common(rows, [name for name in columns if name not in told])
     unused = f", {len(problems)} files that could not be used:" if problems else ""
     ours = sum(exposure.kind == "product" for exposure in exposures)
@@ -70,6 +79,27 @@ def ls(
     terminal.say(f"{len(rows) - ours} exposures{products}{same}{unused}")
     for problem in problems:
         terminal.say(f"  {problem['problem']}")
+    if check:
+        terminal.say(f"{len(faults)} faults of ramps" + (":" if faults else ""))
+    for sentence in faults:
+        terminal.say(f"  {sentence}")
+
+
+def _faults(exposures: Exposures) -> list[str]:
+    """What is wrong with the numbers of ramps among the exposures, a sentence each."""
+    from calibrant.errors import CalibrantError
+    from calibrant.exposures.ramp_faults import faults
+
+    found: list[str] = []
+    for index, exposure in enumerate(exposures):
+        if len(exposure.shape) < RAMP_AXES:
+            continue
+        try:
+            (ramp,) = exposures.take([index]).ramps()
+            found += faults(ramp)
+        except CalibrantError as error:
+            found.append(str(error))
+    return found
 
 
 def _print_csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:

@@ -140,7 +140,10 @@ class FitsSource:
     def _check_plane(self) -> None:
         if len(self.shape) != 2:
             raise ShapeError(
-                "rows are read from images of two axes", where=self.name, got=self.shape, do="choose a plane"
+                "rows are read from images of two axes",
+                where=self.name,
+                got=self.shape,
+                do="choose a plane; a ramp is measured, not combined",
             )
 
     def _fill(self, begin: int, data: NDArray[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,11 @@ def shown(what: Frame | NDArray[Any], dq: NDArray[Any] | None = None, unit: str 
         plane, dq, unit, name = what.data, _array(what.dq), what.unit, what.name
     else:
         plane, name = np.asarray(what), "array"
-    array = np.asarray(_array(plane))
+    # Of a cube in a file only the plane that is shown is read: a ramp may be larger than the memory.
+    axes = tuple(plane.shape)
+    alone = len(axes) > 2 and 0 not in axes and hasattr(plane, "plane")
+    array = np.asarray(_array(cast(Any, plane).plane(*(0,) * (len(axes) - 2)) if alone else plane))
+    array = array.reshape(*(1,) * (len(axes) - 2), *array.shape) if alone else array
     if array.ndim < 2 or array.size == 0 or array.dtype.kind not in "buif":
         raise ShapeError(
             "a picture needs rows and columns of real numbers",
@@ -110,9 +114,7 @@ def shown(what: Frame | NDArray[Any], dq: NDArray[Any] | None = None, unit: str 
         )
     first = (0,) * (array.ndim - 2)
     values = np.asarray(array[first])
-    note = (
-        "" if not first else f"plane {', '.join(map(str, first))} of {' × '.join(map(str, array.shape[:-2]))}"
-    )
+    note = "" if not first else f"plane {', '.join(map(str, first))} of {' × '.join(map(str, axes[:-2]))}"
     values = values.astype(np.uint8) if values.dtype.kind == "b" else values
     return Shown(values, _blank(values, dq), None if dq is None else np.asarray(dq, np.uint32), unit, note)
 
