@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         read_noise,
         row_parity,
         sky_flat,
+        stray_light,
     )
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "read_noise",
     "row_parity",
     "sky_flat",
+    "stray_light",
 ]
 
 

@@ -16,6 +16,7 @@ EFFECTS = (
     "read_noise",
     "ramp",
     "row_parity",
+    "stray_light",
     "dark",
     "dark_scaling",
     "dark_library",
