@@ -21,7 +21,7 @@ from calibrant.report.plots.panels import panels, product_facts, shown_plane
 from calibrant.report.plots.pixels import Shown, label
 from calibrant.report.plots.sheets import TALL, Style, parts, sheet, styles, table_of, titled
 
-FIRST, LAST = 0.7, 10.0
+FIRST, LAST = 0.5, 10.0
 """First and last grey of the map in units of the middle, which so is half-way in logarithmic greys."""
 RATIO = 0.1
 """Least distance of the last colours from a ratio of one."""
@@ -41,7 +41,7 @@ def noise_map(
     product : Product
         Kind ``read_noise`` with its plane.
     low, high : float, optional
-        adu: the first and the last grey; from 0.7 to 10 times the median if not given.
+        adu: the first and the last grey; from 0.5 to 10 times the median if not given.
     mark : (row, col), optional
         Pixel that gets a circle.
     """
