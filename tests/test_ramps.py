@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from calibrant.cli.app import app
 from calibrant.errors import FileError, OptionError, SelectionError, ShapeError
 from calibrant.exposures import Exposures
+from calibrant.exposures.fit import fit
 from calibrant.exposures.ramp_faults import faults
 from calibrant.exposures.ramps import refuse_mixed, wrapped
 from calibrant.files.fits import read, write, write_raw
@@ -467,3 +468,22 @@ def test_ls_checks_ramps(tmp_path):
     plain = CliRunner().invoke(app, ["ls", str(tmp_path), "--check"])
     assert "2 faults of ramps" in plain.stderr + plain.stdout and "bad.fits" in plain.stdout
     assert "faults" not in CliRunner().invoke(app, ["ls", str(tmp_path)]).output
+
+
+def test_an_instrument_file_is_held_against_a_ramp(tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\nextends = "hxrg-generic"\n[readout]\nrow_overhead = 8\noutputs = 3\n'
+    )
+    mine, path = tmp_path / "mine.toml", tmp_path / "a.fits"
+    frame = 30 * (16 + 12) * 1e-5
+    ramp_file(path, cards={"TFRAME": frame, "TGROUP": 10 * frame})
+    assert not fit("nircam", path)
+    ramp_file(tmp_path / "b.fits", cards={"NOUTPUTS": 3})
+    (outputs,) = fit(mine, tmp_path / "b.fits")
+    assert outputs.place == "readout" and "cannot share the columns" in outputs.what
+    ramp_file(tmp_path / "c.fits", cards={"NOUTPUTS": 1, "TFRAME": 1e-4})
+    (time,) = fit("nircam", tmp_path / "c.fits")
+    assert "0.0001 s by the header" in time.what
+    write_raw(tmp_path / "d.fits", None, CARDS, [("SCI", counts((24, 16)), {})])
+    (none,) = fit("nircam", tmp_path / "d.fits")
+    assert none.what.endswith("d.fits: the file holds no ramp")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from calibrant.errors import FileError, HeaderError
-from calibrant.exposures.scan import scan
+from calibrant.exposures.scan import ramp_keys, scan
 from calibrant.files.header import HDU, Contents, inspect
+from calibrant.files.ramp import RampFile
+from calibrant.frame import Exposure
 from calibrant.instrument import Detector, Finding, Instrument, load, locate
 from calibrant.instrument.readout import ROLES
 from calibrant.instrument.sections import binned as in_binned
@@ -60,6 +63,9 @@ def _remarks(camera: Instrument, contents: Contents) -> Iterator[Remark]:
             return
         images = [image] * len(detector.amplifiers)
         yield from _of_shape((*here, "shape"), detector, image, binning)
+    elif camera.layout.form == "ramp":
+        yield from _of_ramp(camera, contents, exposure)
+        return
     else:
         images = []
         for index, amp in enumerate(detector.amplifiers):
@@ -79,6 +85,26 @@ def _remarks(camera: Instrument, contents: Contents) -> Iterator[Remark]:
             yield from _of_shape((*here, "shape"), detector, image, binning)
     for index, image in enumerate(images):
         yield from _of_sections((*here, "amplifiers", index), detector, index, image, binning)
+
+
+def _of_ramp(camera: Instrument, contents: Contents, exposure: Exposure) -> Iterator[Remark]:
+    """Whether the file has a ramp, and the clock of the instrument suits it."""
+    try:
+        planes = RampFile.of(contents, camera.layout.hdu)
+    except FileError as error:
+        yield ("layout",), error.what, f"it has {error.got}"
+        return
+    if camera.readout is None:
+        return
+    facts = replace(exposure, shape=planes.shape, keys=ramp_keys(exposure, planes.shape))
+    try:
+        clock, stated = camera.clock(facts), facts.get("frame_time")
+    except HeaderError as error:
+        yield ("readout",), f"{error.what}: {error.got}", "outputs and shape are those of the detector"
+        return
+    if stated is not None and abs(clock.frame_time - stated) > clock.pixel_time:
+        what = f"a frame takes {clock.frame_time:g} s by this clock, {stated:g} s by the header"
+        yield ("readout",), what, "pixel_time, outputs and overheads make the time of a frame"
 
 
 def _of_shape(place: Place, detector: Detector, image: HDU, binning: tuple[int, int]) -> Iterator[Remark]:
