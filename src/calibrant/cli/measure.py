@@ -36,6 +36,7 @@ NAMES = (
     "dark-library",
     "flat-structure",
     "read-noise",
+    "one-over-f",
 )
 """The commands; what they do stands in `calibrant.pipeline.measurements`, too heavy for a help page."""
 
@@ -53,6 +54,7 @@ ABOUT = {
     "dark-library": "Rate and activation energy of each pixel, from darks of several times and temperatures.",
     "flat-structure": "An inventory of what is seen in flats, of all detectors and bands, and its cure.",
     "read-noise": "Read noise of infrared arrays from ramps in the dark: stack, ramp or residual.",
+    "one-over-f": "1/f noise of infrared arrays: white, own, common and alternating parts, coherence.",
 }
 
 

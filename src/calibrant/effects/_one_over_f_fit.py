@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,15 @@ class Pink:
         if abs(flat) < 1e-9:
             return self.amplitude * math.log(high / low)
         return float(self.amplitude * (high**flat - low**flat) / flat)
+
+    def integral(self, low: float, high: float) -> tuple[float, float]:
+        """`variance` and its sigma, DN^2."""
+        step = 1e-4
+        change = replace(self, slope=self.slope + step).variance(low, high)
+        change -= replace(self, slope=self.slope - step).variance(low, high)
+        unit = replace(self, amplitude=1.0).variance(low, high)
+        gradient = np.array([unit, change / (2 * step)])
+        return self.variance(low, high), math.sqrt(max(gradient @ self.covariance @ gradient, 0.0))
 
     def knee(self, white: float) -> tuple[float, float]:
         """Where it is as strong as a white noise [DN^2/Hz], and sigma, Hz; NaN if it nowhere is."""
@@ -211,25 +220,42 @@ def _rank_one(matrix: Floats, gains: Floats) -> Floats:
     return np.asarray(found / found.mean())
 
 
-def model(found: Parts, spectra: Spectra, responses: Responses) -> list[NDArray[np.complex128]]:
-    """Expected matrices of differences, one array (bins, outputs, outputs) for each scale."""
-    matrices = []
+def shares(found: Parts, spectra: Spectra, responses: Responses) -> list[dict[str, Floats]]:
+    """What each part gives in the bins of each scale: ``white``, ``own``, ``common``, ``alternating``.
+
+    Returns
+    -------
+    list of dict
+        Of the scales; arrays (outputs, bins), DN^2/Hz of a difference.
+    """
+    made = []
     for number, response in enumerate(responses.scales):
         shared = np.zeros(len(response.white))
         if found.common is not None and number < 2:
-            shared = _pink(response.pink, responses.cells, found.common)
-        own = np.array(
-            [
-                one.white * good * response.white
-                + _pink(response.pink, responses.cells, one.pink)
-                + _pink(response.alternating, responses.cells, one.alternating)
-                for one, good in zip(found.own, spectra.good, strict=True)
-            ]
+            shared = np.maximum(_pink(response.pink, responses.cells, found.common), 0)
+        white = [one.white * good for one, good in zip(found.own, spectra.good, strict=True)]
+        made.append(
+            {
+                "white": np.outer(white, response.white),
+                "own": np.array([_pink(response.pink, responses.cells, one.pink) for one in found.own]),
+                "common": np.outer(found.gains**2, shared),
+                "alternating": np.array(
+                    [_pink(response.alternating, responses.cells, one.alternating) for one in found.own]
+                ),
+            }
         )
+    return made
+
+
+def model(found: Parts, spectra: Spectra, responses: Responses) -> list[NDArray[np.complex128]]:
+    """Expected matrices of differences, one array (bins, outputs, outputs) for each scale."""
+    matrices = []
+    for one in shares(found, spectra, responses):
+        own = one["white"] + one["own"] + one["alternating"]
         floor = 1e-3 * own.max(axis=0)  # of a dead output
         matrix = np.einsum("ib,ij->bij", np.maximum(own, floor), np.eye(len(own)))
-        pairs = np.outer(found.gains, found.gains)
-        matrices.append((matrix + np.maximum(shared, 0)[:, None, None] * pairs).astype(np.complex128))
+        root = np.sqrt(one["common"]) * np.sign(found.gains)[:, None]
+        matrices.append((matrix + np.einsum("ib,jb->bij", root, root)).astype(np.complex128))
     return matrices
 
 

@@ -32,18 +32,30 @@ class Reference:
         Of the coherence.
     weights : array (outputs, streams, bins), complex
         DN of the output for a DN of the stream.
-    remaining : array (outputs, bins)
-        One-sided density that the best correction leaves, single read, DN^2/Hz.
+    power, remaining : array (outputs, bins)
+        One-sided density, and what the best correction leaves of it, single read, DN^2/Hz.
+    counts : array (bins,)
+        Frequencies in each bin.
     """
 
     frequency: Floats
     coherence: Floats
     sigma: Floats
     weights: NDArray[np.complex128]
+    power: Floats
     remaining: Floats
+    counts: Floats
+
+    @property
+    def removable(self) -> tuple[Floats, Floats]:
+        """Part of the variance of each output that the best correction removes, and sigma, (outputs,)."""
+        weights = self.power * self.counts
+        total = weights.sum(axis=1)
+        value = (self.coherence * weights).sum(axis=1) / total
+        return value, np.sqrt(((self.sigma * weights) ** 2).sum(axis=1)) / total
 
 
-def reference(scale: Scale, outputs: int) -> Reference:
+def reference(scale: Scale, outputs: int, white_of_difference: float = 2.0) -> Reference:
     """Coherence and weights of the streams that follow the outputs in a scale.
 
     Parameters
@@ -51,6 +63,8 @@ def reference(scale: Scale, outputs: int) -> Reference:
     scale : Scale
         With ``streams`` = outputs + reference streams.
     outputs : int
+    white_of_difference : float
+        Of white noise, for single reads of variance 1.
 
     Raises
     ------
@@ -75,5 +89,13 @@ def reference(scale: Scale, outputs: int) -> Reference:
     # streams of noise alone explain streams / modes; the power left is unbiased with modes - streams
     coherence = 1 - (1 - raw) * modes / (modes - streams)
     sigma = np.sqrt(2 * np.clip(raw, 1 / modes, 1) / modes) * (1 - np.clip(raw, 0, 1))
-    remaining = (own - explained) * modes / (modes - streams) / 2
-    return Reference(scale.frequency[known], coherence, sigma, weights.transpose(1, 2, 0), remaining)
+    remaining = (own - explained) * modes / (modes - streams) / white_of_difference
+    return Reference(
+        scale.frequency[known],
+        coherence,
+        sigma,
+        weights.transpose(1, 2, 0),
+        own / white_of_difference,
+        remaining,
+        np.diff(scale.edges)[known].astype(np.float64),
+    )

@@ -280,6 +280,11 @@ class Accumulator:
             self._laid, self._means, self._counts,
         )  # fmt: skip
 
+    @property
+    def laid(self) -> NDArray[np.float32]:
+        """The last difference in the order of time, (outputs, rows, ticks), adu; levels are taken off."""
+        return self._laid
+
     def result(self) -> Spectra:
         """The matrices of all that was added.
 

@@ -20,6 +20,7 @@ from calibrant.effects import (
     gain,
     illumination,
     linearity,
+    one_over_f,
     read_noise,
     sky_flat,
 )
@@ -233,6 +234,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         beside={"reference": write_readnoise},
         history=read_noise.trend,
     ),
+    of_ramps("one-over-f", "1/f noise", one_over_f.measure),
 )
 
 CORRECT: Mapping[str, Callable[[Product], Callable[[Exposure], PixelStep]]] = {
