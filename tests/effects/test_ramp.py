@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from calibrant.effects._ramp_pattern import design_of
 from calibrant.errors import BudgetError, HistoryError, OptionError, SelectionError, ShapeError, UnitError
 from calibrant.frame import DQ, Applied, Exposure, Frame
 from calibrant.stack import kernels_ramp as kernels
+from calibrant.stack import kernels_ramp_solve as solve
 
 GAIN, NOISE = 2.0, 7.0
 TIMES = ramp.pattern(8, 10.0)
@@ -85,36 +89,39 @@ def test_pixels_with_dropped_reads_are_those_of_whole_matrices(name) -> None:
     assert (found["count"] == ok.sum()).all()
 
 
-def arguments(data, thresholds):
-    design, fields, unit = design_of(TIMES)
-    fit = np.array([60000.0, *thresholds, 32768.0, unit, 1 / 7])
-    pixels = data[0].size
-    table = np.empty((3, 33), np.float32)
-    kernels.tabulate(design, fit, table)
-    one = np.ones(pixels, np.float32)
-    return data.reshape(len(data), -1), design, fields, fit, table, one * NOISE**2, one * GAIN
+def test_an_edit_of_the_solver_makes_the_kernels_anew() -> None:
+    """The cache of compiled code of a file does not notice an edit of another."""
+    digest = hashlib.sha256(Path(solve.__file__).read_bytes()).hexdigest()
+    assert digest.startswith(kernels.SOLVER), f'write SOLVER = "{digest[:12]}" in kernels_ramp.py'
 
 
 def test_the_kernels_run_as_python(monkeypatch) -> None:
     data = reads(shape=(2, 3))
     data[5:, 0, 0] += 3000
-    values, design, fields, fit, table, rn2, gain = arguments(data, (20.25, 23.8))
-    none = np.empty((0, 0), np.uint8)
+    design, fields, unit = design_of(TIMES)
+    fit = np.array([60000.0, 20.25, 23.8, 32768.0, unit, 1 / 7])
+    none, one = np.empty((0, 0), np.uint8), np.ones(6, np.float32)
+    rn2, gain = one * NOISE**2, one * GAIN
     made = []
     for python in (False, True):
         if python:
-            for name, item in vars(kernels).copy().items():
-                if hasattr(item, "py_func"):
-                    monkeypatch.setattr(kernels, name, item.py_func)
-        out, todo, flags = np.empty((4, 6), np.float32), np.zeros(6, np.uint8), np.zeros(6, np.uint8)
-        count = np.full(6, 7, np.uint16)
-        kernels.sweep(values, 0, design, fields, fit, table, rn2, gain, out, todo)
-        assert todo.tolist() == [1, 0, 0, 0, 0, 0]
-        swept = out.copy()
-        todo[:] = 1
-        kernels.mend(values, 0, none, design, fields, fit, rn2, gain, todo, False, out, flags, count, none)
-        made.append(np.concatenate([swept, out, flags[None], count[None]]))
-    np.testing.assert_allclose(made[0], made[1], rtol=2e-5)
+            for module in (kernels, solve):
+                for name, item in vars(module).copy().items():
+                    if hasattr(item, "py_func"):
+                        monkeypatch.setattr(module, name, item.py_func)
+        table = np.empty((3, 33), np.float32)
+        solve.tabulate(design, fit, table)
+        for fixsen in (False, True):
+            out = np.zeros((5, 6), np.float32)
+            flags, count = np.zeros(6, np.uint8), np.full(6, 7, np.uint16)
+            kernels.fit_pixels(
+                data.reshape(8, -1), 0, none, design, fields, fit, table, rn2, gain, fixsen, out, flags,
+                count, none,
+            )  # fmt: skip
+            assert flags.tolist() == [DQ.JUMP_DET, 0, 0, 0, 0, 0]
+            made.append(np.concatenate([out, flags[None], count[None]]))
+    for compiled, plain in zip(made[:2], made[2:], strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=2e-5)
 
 
 def test_the_fall_of_chi_squared_is_that_of_leaving_out() -> None:

@@ -107,7 +107,9 @@ def test_completeness_and_purity_of_jumps(name, pixels) -> None:
         print(f"{name}: {amplitude:5} sigma: found {share[-1]:.4f}, purity {pure:.4f}, pulls {width:.3f}")
         assert amplitude < 6 or pure > 0.98
         # Jumps at the limit are left in or out by their noise; large ones cost nothing but a difference.
-        assert amplitude < 10 or abs(width - 1) < 4 / np.sqrt(2 * pixels) + 0.01
+        # A group of several frames may hold the jump: good neighbours go with it, those that are far off.
+        loss = 0.01 if pattern.get("nframes", 1) == 1 else 0.04
+        assert amplitude < 10 or abs(width - 1) < 4 / np.sqrt(2 * pixels) + loss
     assert share[0] < 0.3 and share[2] > 0.75 and min(share[3:]) > 0.999
     blind = ramp.measure(data, times, gain=GAIN, read_noise=NOISE, thresholds=None)
     assert abs(pulls(blind, rate).mean()) > 5, "jumps that stay in must show"

@@ -21,7 +21,7 @@ Facts = tuple[Plane, Plane, float]
 TABLE = 1025  # linear steps: variances to 1e-4
 FALL = 32768.0  # adu that no ramp falls: a 16-bit counter that began anew
 NEVER = 1e31  # float32
-PLANES = ("data", "variance_read", "variance_photon", "chi2")
+PLANES = ("data", "variance", "variance_read", "variance_photon", "chi2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,20 +68,15 @@ class Fit:
         pixels = rn2.size
         dq = _pixels(None if self.dq is None else self.dq[:, rows])
         marks = _pixels(None if self.marks is None else self.marks[:, rows])
-        todo = ((dq & np.uint8(kernels.BAD)) != 0).any(axis=0) if dq.size else np.zeros(pixels, bool)
-        todo = np.ascontiguousarray(todo | self.fixsen, np.uint8)
-        out, flags = np.empty((4, pixels), np.float32), np.zeros(pixels, np.uint8)
+        out, flags = np.empty((len(PLANES), pixels), np.float32), np.zeros(pixels, np.uint8)
         count = np.full(pixels, self.design.shape[1], np.uint16)
-        if not self.fixsen:
-            kernels.sweep(values, offset, self.design, self.reads, fit, self.table, rn2, gain, out, todo)
-        kernels.mend(
-            values, offset, dq, self.design, self.reads, fit, rn2, gain, todo, self.fixsen, out, flags,
+        kernels.fit_pixels(
+            values, offset, dq, self.design, self.reads, fit, self.table, rn2, gain, self.fixsen, out, flags,
             count, marks,
         )  # fmt: skip
         if self.marks is not None:
             self.marks[:, rows] |= marks.reshape(self.marks[:, rows].shape)
         made: dict[str, Plane] = dict(zip(PLANES, out, strict=True))
-        made["variance"] = made["variance_read"] + made["variance_photon"]
         return rows, made | {"count": count, "flags": flags}
 
     def _read(self, rows: slice) -> tuple[Plane, int]:
@@ -162,12 +157,12 @@ def fit_bands(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Plane]:
     """All planes (rows, cols); `flags` are uint8 bits of DQ."""
-    from calibrant.stack import kernels_ramp as kernels
+    from calibrant.stack import kernels_ramp_solve as kernels
 
     kernels.tabulate(fit.design, fit.limits(), fit.table)
     hands = default_runner(runner)
     reads, rows, cols = fit.values.shape
-    outputs = dict.fromkeys((*PLANES, "variance"), "f4") | {"count": "u2", "flags": "u1"}
+    outputs = dict.fromkeys(PLANES, "f4") | {"count": "u2", "flags": "u1"}
     size = kind_of(fit.values).itemsize
     flags = (fit.dq is not None) + (fit.marks is not None)
     plan = plan_bands(
