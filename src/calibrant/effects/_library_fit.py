@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from calibrant.effects._levels import bands, level, read_sample
 from calibrant.effects._library_law import Law
 from calibrant.errors import SelectionError
 from calibrant.frame import DQ
+from calibrant.stack import kernels_arrhenius, kernels_library
+from calibrant.stack.band import Scratch
 from calibrant.stack.plan import Plan, plan_bands
 from calibrant.stack.run import default_runner, parse_budget
 from calibrant.stack.source import Encoding, Source, decode
@@ -23,7 +25,7 @@ Plane = NDArray[Any]
 BAD = np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)
 SAMPLE = 1 << 17  # pixels: sets the level of a dark to noise / 300
 LARGEST = 3e38  # float32
-CACHED = 12 << 20  # bytes of all darks that are worked on together
+CACHED = 8 << 20  # bytes of all darks that are worked on together
 PLANES = (
     "data", "energy", "variance", "energy_variance", "covariance", "bias_response", "energy_response",
     "law_chi2",
@@ -32,8 +34,63 @@ PLANES = (
 
 
 @dataclass(frozen=True, eq=False)
+class Darks:
+    """The frames in the order of the kernels: by temperature, then by time.
+
+    Attributes
+    ----------
+    order : ndarray
+        Index of each in the series.
+    times, shifts : ndarray
+        s, and adu above the line of its temperature.
+    member : ndarray
+        Index of its temperature.
+    """
+
+    order: NDArray[np.intp]
+    times: Array
+    shifts: Array
+    member: NDArray[np.intp]
+
+
+def in_order(times: Array, shifts: Array, groups: Sequence[Sequence[int]]) -> Darks:
+    """Frames of a series, whose `groups` are those of each temperature."""
+    member = np.empty(times.size, np.intp)
+    for number, frames in enumerate(groups):
+        member[list(frames)] = number
+    order = np.lexsort((times, member))
+    return Darks(order, times[order], shifts[order], member[order])
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How values are weighed and judged.
+
+    Attributes
+    ----------
+    read_noise, gain : float
+        adu, e-/adu.
+    known : bool
+        Whether the zero level is: a bias is subtracted.
+    limit : float
+        Sigmas beyond which a value is left out.
+    saturation : float or None
+        adu from which values are left out.
+    pivot : float
+        adu, subtracted before sums are made where no bias is.
+    """
+
+    read_noise: float
+    gain: float
+    known: bool
+    limit: float
+    saturation: float | None
+    pivot: float
+
+
+@dataclass(frozen=True, eq=False)
 class Design:
-    """What all pixels share, for the kernels; frames in the order of their groups.
+    """What all pixels share, for the kernels.
 
     Attributes
     ----------
@@ -42,7 +99,7 @@ class Design:
     x : ndarray
         1/kT of the groups less that of the reference, 1/eV.
     pivot : float
-        adu, subtracted before sums are made where no bias is.
+        As of `Rules`.
     freedom : int
         Parameters of a pixel.
     """
@@ -56,20 +113,7 @@ class Design:
     freedom: int
 
 
-def design_of(
-    times: Array,
-    member: NDArray[np.intp],
-    shifts: Array,
-    law: Law,
-    x: Array,
-    *,
-    read_noise: float,
-    gain: float,
-    known: bool,
-    limit: float,
-    saturation: float | None,
-    pivot: float,
-) -> Design:
+def design_of(darks: Darks, law: Law, x: Array, rules: Rules) -> Design:
     """Weights from the median law, and all sums that do not depend on the pixel.
 
     The model is ``value - shift = zero + rate_g t``, with one zero level for all groups.
@@ -79,9 +123,10 @@ def design_of(
     SelectionError
         If the frames do not determine it.
     """
-    many, free = law.fitted.size, not known
+    many, free, gain = law.fitted.size, not rules.known, rules.gain
+    times, member = darks.times, darks.member
     expected = np.maximum(law.fitted, 0.0)[member] * times / gain
-    rn2 = max(read_noise, 1e-3) ** 2
+    rn2 = max(rules.read_noise, 1e-3) ** 2
     w = 1.0 / (rn2 + expected)
 
     def add(values: Array) -> Array:
@@ -109,11 +154,13 @@ def design_of(
         law.fitted, c, inverse, add(w**2 * times**2) * inverse**2, add(w**2 * times**3) * inverse**2,
         add(zero * times), np.minimum(slow + 3 * law.fitted, LARGEST),
     ])  # fmt: skip
-    full = LARGEST if saturation is None else saturation
-    fit = np.array([rn2, gain, float(free), one, float(zero.sum()), min(limit, 1e15), full])
+    full = LARGEST if rules.saturation is None else rules.saturation
+    fit = np.array([rn2, gain, float(free), one, float(zero.sum()), min(rules.limit, 1e15), full])
     stress = np.where(left > 1e-6, 1.0 / np.maximum(left, 1e-6), 0.0)
-    frames = np.array([times, w, shifts, member.astype(float), stress])
-    return Design(frames, groups, fit, x, law, pivot, int(seen.sum()) + free)
+    ends = np.append(np.flatnonzero((np.diff(times) != 0) | (np.diff(member) != 0)) + 1, times.size)
+    end = ends[np.searchsorted(ends, np.arange(times.size), "right")]
+    frames = np.array([times, w, darks.shifts, member, stress, end], np.float64)
+    return Design(frames, groups, fit, x, law, rules.pivot, int(seen.sum()) + free)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +173,10 @@ class Bands:
     dtype: str
     bias: NDArray[np.float32] | None
     bias_variance: NDArray[np.float32] | None
+    scratch: Scratch = field(default_factory=Scratch)
     uses_blas = False
 
     def __call__(self, band: tuple[int, int]) -> tuple[slice, dict[str, Plane]]:
-        from calibrant.stack import kernels_arrhenius  # bring numba, as late as they can
-        from calibrant.stack import kernels_library as kernels
-
         rows, d = slice(*band), self.design
         values = self._read(rows)
         n, pixels = values.shape
@@ -144,12 +189,13 @@ class Bands:
             pivot = np.ascontiguousarray(self.bias[rows], np.float32).ravel()
             if self.bias_variance is not None:
                 zero_var[:] = self.bias_variance[rows].ravel()
-        kernels.fit_lines(
+        kernels_library.fit_lines(
             values, pivot, d.frames, d.groups, d.fit, zero, rates, zero_var, var, mean, chi2, bad
         )
         most = max(2, n // 4)
-        kernels.mend(values, pivot, d.frames, d.fit, bad, most, zero, rates, chi2, zero_var, var, mean, count)
-        del values
+        kernels_library.mend(
+            values, pivot, d.frames, d.fit, bad, most, zero, rates, chi2, zero_var, var, mean, count
+        )
         out = np.empty((9, pixels), np.float32)
         kernels_arrhenius.arrhenius(
             rates, var, mean, zero_var, d.x, d.law.fitted, d.law.scale, d.law.energy, out
@@ -166,7 +212,8 @@ class Bands:
     def _read(self, rows: slice) -> Plane:
         """All frames of a band, (frames, pixels): integers as they are, else float32 with NaN."""
         cols = self.sources[0].shape[1]
-        values = np.empty((len(self.sources), rows.stop - rows.start, cols), self.dtype)
+        shape = (len(self.sources), rows.stop - rows.start, cols)
+        values = self.scratch.get("values", shape, np.dtype(self.dtype))
         for source, plain, out in zip(self.sources, self.plain, values, strict=True):
             if plain:
                 source.read_into(rows, out)
@@ -212,7 +259,7 @@ def fit_pixels(
     size = np.dtype(dtype).itemsize
     work = len(sources) * size + 12 * many + 24 + 36
     out = sum(np.dtype(t).itemsize for t in outputs.values())
-    # Values are passed over twice: the second time they should still lie in the cache.
+    # Values should still lie in the cache when they have been read.
     near = max(cols, CACHED // max(1, len(sources) * size)) * hands.workers * (size + work)
     plan = plan_bands(
         (rows, cols),

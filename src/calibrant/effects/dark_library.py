@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calibrant.effects import common
 from calibrant.effects._input import ceiling, check_kinds, check_products
 from calibrant.effects._levels import Survey, survey
-from calibrant.effects._library_fit import Design, design_of, fit_pixels, levels_of
+from calibrant.effects._library_fit import Design, Rules, design_of, fit_pixels, in_order, levels_of
 from calibrant.effects._library_law import Law, inverse_kt, law_of, temperature_groups
 from calibrant.effects._library_numbers import Energies, energies_of, flags, quantities
 from calibrant.effects._library_predict import Prediction, step_of
@@ -151,13 +151,8 @@ def measure(
     law = law_of(levels, times, groups, x, known=bias is not None)
     record.notes += _told(law, groups, centres, bias is not None)
     shifts = law.shifts if level == "common" else np.zeros(len(series))
-    order = np.concatenate([np.array(members) for members in groups])
-    design = design_of(
-        times[order],
-        np.repeat(np.arange(len(groups)), [len(members) for members in groups]),
-        shifts[order],
-        law,
-        x,
+    darks = in_order(times, shifts, groups)
+    rules = Rules(
         read_noise=read_noise,
         gain=facts.gain or 1.0,
         known=bias is not None,
@@ -165,8 +160,9 @@ def measure(
         saturation=ceiling(sources[0]) if facts.saturation is None else facts.saturation,
         pivot=float(np.median(levels)),
     )
+    design = design_of(darks, law, x, rules)
     planes, plan = fit_pixels(
-        [sources[index] for index in order],
+        [sources[index] for index in darks.order],
         design,
         bias=less,
         bias_variance=None if bias is None else total_error(bias),

@@ -1,6 +1,7 @@
 """Kernels of a dark library: lines in time that share a zero level, pixel by pixel.
 
-Frames stand in the order of their temperature groups. `frames` (FRAME fields, frames) float64 and `groups`
+Frames stand in the order of their temperature groups, and in them by time: those of one temperature and time
+are a setting. `frames` (FRAME fields, frames) float64 and `groups`
 (GROUP fields, groups) float64 hold what all pixels share. All kernels of this file call kernels of this file
 only: the cache of compiled code does not notice an edit elsewhere.
 """
@@ -20,8 +21,9 @@ F = np.float32
 PIECE = 1024  # pixels worked on together: their sums stay in the nearest cache, their values in the next
 LANES = {"reassoc", "nsz", "contract"}  # freedom to add in another order; NaN keep their meaning
 
-TIME, WEIGHT, SHIFT, MEMBER, STRESS = range(5)
-"""Of a frame: seconds, 1/adu2, adu, group, 1 / (1 - leverage); a stress of 0 means: cannot be tested."""
+TIME, WEIGHT, SHIFT, MEMBER, STRESS, END = range(6)
+"""Of a frame: seconds, 1/adu2, adu, group, 1 / (1 - leverage), the frame after the last of its setting.
+A stress of 0 means: cannot be tested."""
 
 LAW, MEAN, INVERSE, READ, PHOTON, ZERO_PHOTON, LARGE = range(7)
 """Of a group: expected rate, St/Stt, 1/Stt, variance of the rate per adu2 and per electron rate; part of the
@@ -38,20 +40,30 @@ inner: Decorator = nb.njit(
 
 
 @inner
-def add_up(part: Any, values: Any, pivot: Any, frames: Any, zero: Any, rates: Any) -> None:
-    """Weighted sums of values into `zero`, and of values times time for each group into `rates`."""
+def add_up(part: Any, values: Any, pivot: Any, frames: Any, zero: Any, rates: Any, sums: Any) -> None:
+    """Weighted sums of values into `zero`, and of values times time for each group into `rates`.
+
+    Frames of a setting share their weight: they are added first, two at a time, which spares stores.
+    """
     level, total = pivot[part], zero[part]
     total[:] = 0
     rates[:, part] = 0
-    for i in range(values.shape[0]):
-        row, by_time = values[i, part], rates[int(frames[MEMBER, i]), part]
-        shift = F(frames[SHIFT, i])
-        w = F(frames[WEIGHT, i])
-        wt = F(frames[WEIGHT, i] * frames[TIME, i])
-        for k in range(row.size):
-            d = F(row[k]) - shift - level[k]
-            total[k] += w * d
-            by_time[k] += wt * d
+    first = 0
+    while first < values.shape[0]:
+        end = int(frames[END, first])
+        sums[:] = 0
+        for i in range(first, end, 2):
+            j = min(i + 1, end - 1)
+            one, two, even = values[i, part], values[j, part], F(j - i)
+            shift, other = F(frames[SHIFT, i]), F(frames[SHIFT, j])
+            for k in range(level.size):
+                sums[k] += F(one[k]) - shift - level[k] + even * (F(two[k]) - other - level[k])
+        by_time = rates[int(frames[MEMBER, first]), part]
+        w, wt = F(frames[WEIGHT, first]), F(frames[WEIGHT, first] * frames[TIME, first])
+        for k in range(level.size):
+            total[k] += w * sums[k]
+            by_time[k] += wt * sums[k]
+        first = end
 
 
 @inner
@@ -88,7 +100,7 @@ def solve(
 @inner
 def judge(
     part: Any, values: Any, pivot: Any, frames: Any, groups: Any, fit: Any,
-    zero: Any, rates: Any, chi2: Any, bad: Any,
+    zero: Any, rates: Any, chi2: Any, bad: Any, expected: Any, inverse: Any,
 ) -> None:  # fmt: skip
     """Sum of squared residuals in sigmas, and a count of what must be looked at value by value."""
     rn2, per_gain, full = F(fit[RN2]), F(1.0 / fit[GAIN]), F(fit[SATURATION])
@@ -96,16 +108,26 @@ def judge(
     level, base, squares, flaws = pivot[part], zero[part], chi2[part], bad[part]
     squares[:] = 0
     flaws[:] = 0
-    for i in range(values.shape[0]):
-        row, rate = values[i, part], rates[int(frames[MEMBER, i]), part]
-        shift, t, stress = F(frames[SHIFT, i]), F(frames[TIME, i]), F(frames[STRESS, i])
-        for k in range(row.size):
-            v = F(row[k])
-            d = v - shift - level[k] - base[k] - rate[k] * t
-            light = rate[k] * t * per_gain
-            z2 = d * d / (rn2 + (light if light > F(0) else F(0)))
-            squares[k] += z2
-            flaws[k] += F(0) if (z2 * stress <= square) & (v < full) else F(1)
+    first = 0
+    while first < values.shape[0]:
+        end = int(frames[END, first])
+        t, stress = F(frames[TIME, first]), F(frames[STRESS, first])
+        rate = rates[int(frames[MEMBER, first]), part]
+        for k in range(level.size):
+            dark = rate[k] * t
+            expected[k] = level[k] + base[k] + dark
+            inverse[k] = F(1) / (rn2 + (dark if dark > F(0) else F(0)) * per_gain)
+        for i in range(first, end, 2):
+            j = min(i + 1, end - 1)
+            one, two, even = values[i, part], values[j, part], F(j - i)
+            shift, other = F(frames[SHIFT, i]), F(frames[SHIFT, j])
+            for k in range(level.size):
+                a, b = F(one[k]) - shift - expected[k], F(two[k]) - other - expected[k]
+                za, zb = a * a * inverse[k], b * b * inverse[k]
+                squares[k] += za + even * zb
+                near = (za * stress <= square) & (zb * stress <= square)
+                flaws[k] += F(0) if near & (F(one[k]) < full) & (F(two[k]) < full) else F(1)
+        first = end
     for j in range(rates.shape[0]):
         most, rate = F(groups[LARGE, j]), rates[j, part]
         for k in range(flaws.size):
@@ -122,14 +144,16 @@ def fit_lines(
     values (frames, pixels) uint16 or float32, pivot (pixels,) float32. All that follows is float32 and
     overwritten. zero (pixels,): zero level less the pivot; rates (groups, pixels); zero_var (pixels,): its
     variance, kept where it is not fitted; var, mean (groups, pixels): variance of the rate at a given zero
-    level, and St/Stt; chi2 (pixels,); bad (pixels,): values that are missing, saturated or too far off, and
-    rates that deserve other weights.
+    level, and St/Stt; chi2 (pixels,); bad (pixels,): above 0 where values are missing, saturated or too far
+    off, or rates deserve other weights.
     """
+    some, others = np.empty(PIECE, F), np.empty(PIECE, F)
     for start in range(0, values.shape[1], PIECE):
         part = slice(start, min(start + PIECE, values.shape[1]))
-        add_up(part, values, pivot, frames, zero, rates)
+        a, b = some[: part.stop - start], others[: part.stop - start]
+        add_up(part, values, pivot, frames, zero, rates, a)
         solve(part, groups, fit, zero, rates, zero_var, var, mean)
-        judge(part, values, pivot, frames, groups, fit, zero, rates, chi2, bad)
+        judge(part, values, pivot, frames, groups, fit, zero, rates, chi2, bad, a, b)
 
 
 @inner
