@@ -18,6 +18,7 @@ from calibrant.report.plots import (
     focal,
     library,
     linearity,
+    one_over_f,
     photon_transfer,
     read_noise,
     scaling,
@@ -169,6 +170,15 @@ def _read_noise(product: Product) -> Makers:
         yield "boxes", partial(read_noise.noise_boxes, product)
 
 
+def _one_over_f(product: Product) -> Makers:
+    if has(product, "spectra", "power"):
+        yield "spectra", partial(one_over_f.noise_spectra, product)
+    if has(product, "coherence", "coherence"):
+        yield "coherence", partial(one_over_f.coherence, product)
+    if "picture_frame" in product.planes:
+        yield "picture_frame", partial(one_over_f.picture_frame, product)
+
+
 def _noise_trend(product: Product) -> Makers:
     yield "epochs", partial(read_noise.noise_trend, product)
 
@@ -200,6 +210,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "gain": _gain,
     "illumination": _deviations,
     "linearity": _linearity,
+    "one_over_f": _one_over_f,
     "read_noise": _read_noise,
     "read_noise_trend": _noise_trend,
     "sky_flat": _deviations,
