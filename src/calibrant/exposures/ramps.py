@@ -130,9 +130,10 @@ class Ramp:
                 return np.array(part, self.dtype)
             out[...] = part
             return out
-        found = read_rows(self._file.data, rows, self._leading(integrations, groups), out)
+        leading = self._leading(integrations, groups)
+        found = read_rows(self._file.data, rows, leading, out)
         if self._file.is_signed:
-            self._refuse_wrapped(found)
+            self._refuse_wrapped(found, leading)
         return found.astype(self.dtype, copy=False)
 
     def read_dq(
@@ -194,17 +195,17 @@ class Ramp:
     def _leading(self, integrations: slice, groups: slice) -> tuple[range, range]:
         return range(self.shape[0])[integrations], range(self.shape[1])[groups]
 
-    def _refuse_wrapped(self, values: NDArray[Any]) -> None:
+    def _refuse_wrapped(self, values: NDArray[Any], leading: tuple[range, range]) -> None:
         late = wrapped(values)
         if late.any():
             number, group, row, col = (int(axis[0]) for axis in np.nonzero(late))
+            before, after = values[number, group - 1 : group + 1, row, col]
             raise FileError(
-                f"numbers wrap around at group {group} of those read, in {int(late.any(axis=(0, 1)).sum())} "
-                "pixels: 16 bits with a sign do not hold these counts",
+                f"numbers wrap around at group {leading[1][group]} of integration {leading[0][number]}: "
+                "16 bits with a sign do not hold these counts",
                 where=self.name,
-                expected="numbers that do not fall by 32768 from one group to the next",
-                got=f"{values[number, group - 1, row, col]:g}, then {values[number, group, row, col]:g}",
-                do="give the file BZERO = 32768 and its numbers as counts less 32768, as it was meant",
+                got=f"{before:g}, then {after:g}",
+                do="write them as unsigned numbers (BZERO = 32768), or as wider ones",
             )
 
 

@@ -165,7 +165,11 @@ def _ramp(instrument: Instrument, contents: Contents, path: str, kinds: KindTabl
     header, shape = contents.header(unit.index), four_axes(unit.shape)
     exposure = instrument.exposure(header, path)
     applied = exposure.applied | (_done_by_us(header) if header.get(FORM) == "frame" else frozenset())
-    exposure = replace(exposure, shape=shape, keys=ramp_keys(exposure, shape), applied=applied)
+    keys = ramp_keys(exposure, shape)
+    if exposure.duration is None and "group_time" in keys:
+        length = shape[0] * shape[1] * keys["group_time"]
+        exposure = replace(exposure, duration=length, dark_time=length)
+    exposure = replace(exposure, shape=shape, keys=keys, applied=applied)
     exposure = _with_limit(exposure, unit, instrument)
     return exposure if kinds is None else kinds.apply(exposure)
 

@@ -46,9 +46,10 @@ def read_tiles(path: str, hdu: int, buffer: memoryview) -> None:
 def tile_rows(path: str, hdu: int) -> Iterator[bytes]:
     """Unpack an image some rows at a time, as big-endian stored numbers."""
     with _opened(path, hdu) as image:
-        for begin in range(0, image.shape[0], _ROWS):
-            raw = np.asarray(image.section[begin : begin + _ROWS])
-            yield raw.astype(raw.dtype.newbyteorder(">")).tobytes()
+        for place in np.ndindex(image.shape[:-2]):  # of a cube never more than some rows of one image
+            for begin in range(0, image.shape[-2], _ROWS):
+                raw = np.asarray(image.section[(*place, slice(begin, begin + _ROWS))])
+                yield raw.astype(raw.dtype.newbyteorder(">")).tobytes()
 
 
 def tiled(units: Iterable[Unit]) -> Iterator[Unit]:
