@@ -15,6 +15,7 @@ EFFECTS = (
     "amplifier_offsets",
     "read_noise",
     "ramp",
+    "one_over_f",
     "reference_pixels",
     "bad_pixels",
     "dark_slope",
