@@ -222,20 +222,13 @@ class Scatter:
         """(strips, differences, boxes, 4), of strips of `STRIP` rows."""
         from calibrant.stack import kernels_read_noise as kernels
 
-        cols, found = self.good.shape[1], []
+        cols, found, own = self.good.shape[1], [], self.options
         for first in range(0, rows.stop - rows.start, STRIP):
             good = self.good[rows.start + first : min(rows.start + first + STRIP, rows.stop)]
-            part = np.ascontiguousarray(steps[:, first * cols : first * cols + good.size])
             out = np.empty((len(steps), len(self.edges), 4))
             use = np.ascontiguousarray(good, np.float32).ravel()
             kernels.boxes(
-                part,
-                cols,
-                use,
-                self.edges,
-                self.options.clipping_sigma,
-                self.options.max_clipping_iters,
-                out,
+                steps, first * cols, cols, use, self.edges, own.clipping_sigma, own.max_clipping_iters, out
             )
             found.append(out)
         return np.stack(found)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from calibrant.effects._ramp_noise import HEIGHTS, STRIP
 from calibrant.stats import MAD_TO_STD, clip_factor, clipped_stats
 
+SAMPLE = 4096  # values that are looked at for limits
 FAR = 4.0  # sigmas: noisy pixels beyond are left out of means
 LEAST = 32  # good pixels of a box
 MOST = 0.1  # of them that may be clipped
@@ -86,21 +87,23 @@ def _mean(values: Array) -> tuple[float, float]:
     return found.mean, found.std / math.sqrt(found.n - 1)
 
 
-def _near(values: NDArray[Any], sigma: float) -> NDArray[np.bool_]:
-    """Values within so many robust standard deviations of the median, of a sample of them."""
-    some = values[:: max(1, values.size >> 18) | 1]
-    middle = np.median(some)
-    width = MAD_TO_STD * np.median(np.abs(some - middle))
-    near: NDArray[np.bool_] = np.abs(values - middle) <= max(sigma * width, 1e-6 * abs(middle))
-    return near
+def limits_of(values: NDArray[Any]) -> tuple[float, float, float]:
+    """Median of a sample of values, and the limits 4 robust standard deviations from it; NaN without any."""
+    some = values.ravel()[:: max(1, values.size // SAMPLE) | 1]
+    some = some[np.isfinite(some)]
+    if not some.size:
+        return math.nan, math.nan, math.nan
+    middle = float(np.median(some))
+    width = max(FAR * MAD_TO_STD * float(np.median(np.abs(some - middle))), 1e-6 * abs(middle))
+    return middle, middle - width, middle + width
 
 
 def clipped_mean(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean of the finite values within 4 sigma of the median, and its standard error; NaN without any."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
+    """Mean of the values within 4 sigma of the median, and its standard error; NaN if there are none."""
+    _, low, high = limits_of(values)
+    kept = values[(values >= low) & (values <= high)].astype(np.float64)
+    if not kept.size:
         return math.nan, math.nan
-    kept = finite[_near(finite, FAR)].astype(np.float64)
     return float(kept.mean()), float(kept.std()) / math.sqrt(kept.size)
 
 
@@ -124,7 +127,8 @@ def temporal(
             if use.sum() <= LEAST:
                 continue
             level = noise[place][use].astype(np.float64)
-            near = _near(level, FAR)
+            _, low, high = limits_of(level)
+            near = (level >= low) & (level <= high)
             square = level[near] ** 2 - variance[place][use][near]
             value[i, j] = math.sqrt(max(square.mean(), 0.0))
             sigma[i, j] = square.std() / math.sqrt(near.sum()) / (2 * max(value[i, j], 1e-30))

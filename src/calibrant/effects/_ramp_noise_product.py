@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from calibrant.effects._ramp_noise import HEIGHTS, METHODS, STRIP, Method, Options, Planes, Scatter
 from calibrant.effects._ramp_noise_boxes import clipped_mean, edges_of, spatial, temporal
+from calibrant.effects._ramp_noise_census import census
 from calibrant.effects._ramp_noise_factors import factors
 from calibrant.effects.common import Record, product_keys
 from calibrant.errors import BudgetError, ConfigError, OptionError, SelectionError
@@ -33,7 +34,6 @@ ASIDE = np.uint32(
 )
 """Pixels that numbers of outputs and boxes leave out."""
 NOTHING = np.uint32(DQ.DO_NOT_USE | DQ.NON_SCIENCE)
-BINS = 120  # of a histogram
 BAND = 80_000_000  # bytes that a worker holds at most, where a strip fits
 PLANES = 32  # bytes per pixel of what comes out, and of what is made of it
 FACTS = ("telescope", "fastaxis", "slowaxis", "substrt1", "substrt2")
@@ -193,26 +193,31 @@ def _product(
     scale = math.sqrt(1.0 if options.as_published else nframes)
     scale /= 1.0 if task.method == "residual" else math.sqrt(2.0)
     structure = tuple((ramp.shape[0], ramp.shape[1]) for ramp in task.ramps)
-    offered = raw["offered"]
-    whole = task.method == "residual" or bool((offered == offered.max()).all())
+    drift = _drift(task, raw, place)
+    offered = raw.pop("offered")
+    whole = task.method == "residual" or bool(offered.min() == offered.max())
     bias, scatter = factors(structure, task.method, options, whole).at(offered)
-    noise = raw["noise"] * np.float32(scale)
+    del offered
+    if options.save_intermediate:
+        raw["uncorrected"] = raw["noise"].copy()
+    noise = raw.pop("noise")
+    noise *= np.float32(scale)
     if not options.as_published:
-        noise = noise / bias
-    variance = (noise * scatter) ** 2
-    dq = place.dq | np.where(np.isfinite(noise), np.uint32(0), NOTHING)
+        noise /= bias
+    variance = noise * scatter
+    np.square(variance, out=variance)
+    place.dq[~np.isfinite(noise)] |= NOTHING
     planes: Planes = {
         NAME: noise,
         f"{NAME}_variance": variance,
-        "count": raw["count"].astype(np.uint32),
-        "dq": dq,
+        "count": raw.pop("count").astype(np.uint32),
+        "dq": place.dq,
     }
-    tables, quantities = _boxes(task, raw, planes, place, scale, nframes)
-    quantities = [*_levels(noise, place), *_drift(task, raw, noise, place), *quantities]
-    quantities.append(Quantity("nframes", float(nframes)))
-    tables["histogram"] = _histogram(noise, place)
+    tables, quantities = _boxes(task, raw, planes, place, nframes)
+    levels, tables["histogram"] = census(noise, place.good, place.outputs, ~place.active)
+    quantities = [*levels, *drift, *quantities, Quantity("nframes", float(nframes))]
     if options.save_intermediate:
-        planes |= {name: raw[name] for name in raw if name.startswith("cds")} | {"uncorrected": raw["noise"]}
+        planes |= {name: raw[name] for name in raw if name.startswith(("cds", "uncorrected"))}
     if options.single_value:
         _single(planes, place, options)
     bad = int((~np.isfinite(planes[NAME])).sum())
@@ -256,33 +261,7 @@ def _facts(ramp: Ramp) -> dict[str, Any]:
     return {name: keys.get(name) for name in FACTS} | {"files_subarray": keys.get("subarray")}
 
 
-def _levels(noise: NDArray[np.float32], place: Place) -> list[Quantity]:
-    """Clipped mean over the pixels of each output, and of all; and of reference pixels."""
-    found = []
-    groups = [
-        (str(number + 1), place.good & (place.outputs == number)) for number in np.unique(place.outputs)
-    ]
-    for name, mask in [("", place.good), *(groups if len(groups) > 1 else [])]:
-        found.append(_level(NAME, noise[mask], name))
-    border = ~place.active
-    if border.any():
-        found.append(_level("read_noise_reference", noise[border], ""))
-        ratio = found[-1].value / found[0].value if found[0].value else math.nan
-        found.append(Quantity("reference_ratio", ratio, ratio * _relative(found[-1], found[0])))
-    return found
-
-
-def _level(name: str, values: NDArray[np.float32], place: str) -> Quantity:
-    mean, sigma = clipped_mean(values)
-    return Quantity(name, mean, sigma, "adu", place)
-
-
-def _relative(one: Quantity, other: Quantity) -> float:
-    parts = [(q.sigma or 0.0) / q.value if q.value else math.nan for q in (one, other)]
-    return math.hypot(*parts)
-
-
-def _drift(task: Scatter, raw: Planes, noise: NDArray[np.float32], place: Place) -> list[Quantity]:
+def _drift(task: Scatter, raw: Planes, place: Place) -> list[Quantity]:
     """Noise about lines by noise of differences: slow drifts are in the first, and not in the other."""
     if task.method != "residual":
         return []
@@ -300,7 +279,7 @@ def _clip(options: Options) -> dict[str, Any]:
 
 
 def _boxes(
-    task: Scatter, raw: Planes, planes: Planes, place: Place, scale: float, nframes: int
+    task: Scatter, raw: Planes, planes: Planes, place: Place, nframes: int
 ) -> tuple[dict[str, dict[str, NDArray[Any]]], list[Quantity]]:
     """Spatial and temporal noise of all boxes, and of the outputs."""
     options = task.options
@@ -343,25 +322,6 @@ def _mean(name: str, values: NDArray[np.float64], unit: str, place: str) -> Quan
         return Quantity(name, math.nan, None, unit, place)
     sigma = float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else None
     return Quantity(name, float(values.mean()), sigma, unit, place)
-
-
-def _histogram(noise: NDArray[np.float32], place: Place) -> dict[str, NDArray[Any]]:
-    """How many pixels of each output have which noise, in logarithmic bins."""
-    values = noise[place.good & np.isfinite(noise)]
-    middle = float(np.median(values)) if values.size else 1.0
-    bins = np.geomspace(0.3, 10.0, BINS + 1) * (middle if middle > 0 else 1.0)
-    numbers = np.array(place.numbers)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        place_of_bin = np.log(noise / np.float32(bins[0])) * np.float32(BINS / math.log(bins[-1] / bins[0]))
-    inside = place.good & (place_of_bin >= 0) & (place_of_bin < BINS)
-    joint = place.outputs[inside].astype(np.int64) * BINS + place_of_bin[inside].astype(np.int64)
-    counts = np.bincount(joint, minlength=(numbers[-1] + 1) * BINS).reshape(-1, BINS)[numbers]
-    return {
-        "output": np.repeat(numbers.astype(np.int32) + 1, BINS),
-        "low": np.tile(bins[:-1], len(numbers)),
-        "high": np.tile(bins[1:], len(numbers)),
-        "pixels": counts.ravel(),
-    }
 
 
 def _single(planes: Planes, place: Place, options: Options) -> None:

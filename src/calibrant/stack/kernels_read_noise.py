@@ -104,50 +104,92 @@ def moments(tile: Any, count: Any, mean: Any, squares: Any) -> None:
 @inner
 def outlying(tile: Any, count: Any, mean: Any, squares: Any, sigma: float, median: bool, scatter: Any,
              todo: Any) -> None:  # fmt: skip
-    """Standard deviation of each sorted column, and whether its ends lie outside the limits."""
+    """Standard deviation of each column, and whether a value lies outside the limits.
+
+    The columns are sorted if `median`: then their ends decide.
+    """
     n = tile.shape[0]
-    low, high, below, above = tile[0], tile[n - 1], tile[(n - 1) // 2], tile[n // 2]
     for k in range(tile.shape[1]):
         scatter[k] = np.sqrt(squares[k] / D(max(count[k], F(1))))
+    if median:
+        low, high, below, above = tile[0], tile[n - 1], tile[(n - 1) // 2], tile[n // 2]
+        for k in range(tile.shape[1]):
+            centre, width = D(0.5) * (D(below[k]) + D(above[k])), sigma * scatter[k]
+            out = (D(low[k]) < centre - width) | (D(high[k]) > centre + width)
+            todo[k] = out | (count[k] < F(n)) & (count[k] > F(0))
+        return
     for k in range(tile.shape[1]):
-        centre = D(0.5) * (D(below[k]) + D(above[k])) if median else mean[k]
-        width = sigma * scatter[k]
-        out = (D(low[k]) < centre - width) | (D(high[k]) > centre + width)
-        todo[k] = out | (count[k] < F(n)) & (count[k] > F(0))
+        todo[k] = False
+    for j in range(n):
+        row = tile[j]
+        for k in range(tile.shape[1]):
+            todo[k] |= (row[k] < LARGEST) & (abs(D(row[k]) - mean[k]) > sigma * scatter[k])
 
 
 @inner
-def clipped(tile: Any, k: int, n: int, mean: float, squares: float, sigma: float, times: int, median: bool,
+def clipped(tile: Any, k: int, n: int, mean: float, squares: float, sigma: float, times: int,
             found: Any) -> None:  # fmt: skip
-    """Mean, standard deviation (ddof 0) and count of what clips leave of a sorted column."""
+    """Mean, standard deviation (ddof 0) and count of what clips about the median leave of a sorted column."""
     low, high = 0, n
     total, square = D(0), squares  # about the mean of all
     for _ in range(times):
         if high - low < 1:
             break
         m = D(high - low)
-        spread = np.sqrt(max(square / m - (total / m) ** 2, D(0)))
-        centre = mean + total / m
-        if median:
-            centre = D(0.5) * (D(tile[(low + high - 1) // 2, k]) + D(tile[(low + high) // 2, k]))
-        below, above = centre - sigma * spread, centre + sigma * spread
+        width = sigma * np.sqrt(max(square / m - (total / m) ** 2, D(0)))
+        centre = D(0.5) * (D(tile[(low + high - 1) // 2, k]) + D(tile[(low + high) // 2, k]))
         before = high - low
-        while low < high and D(tile[low, k]) < below:
+        while low < high and D(tile[low, k]) < centre - width:
             d = D(tile[low, k]) - mean
             total -= d
             square -= d * d
             low += 1
-        while low < high and D(tile[high - 1, k]) > above:
+        while low < high and D(tile[high - 1, k]) > centre + width:
             d = D(tile[high - 1, k]) - mean
             total -= d
             square -= d * d
             high -= 1
         if high - low == before:
             break
-    m = D(max(high - low, 1))
+    conclude(mean, total, square, D(high - low), found)
+
+
+@inner
+def clipped_about_mean(tile: Any, k: int, column: Any, mean: float, squares: float, sigma: float, times: int,
+                       found: Any) -> None:  # fmt: skip
+    """The same about the mean, of a column in any order."""
+    n = 0
+    for j in range(tile.shape[0]):
+        if tile[j, k] < LARGEST:
+            column[n] = tile[j, k]
+            n += 1
+    total, square = D(0), squares
+    for _ in range(times):
+        m = D(max(n, 1))
+        centre = mean + total / m
+        width = sigma * np.sqrt(max(square / m - (total / m) ** 2, D(0)))
+        kept = 0
+        for j in range(n):
+            x = D(column[j])
+            if centre - width <= x <= centre + width:
+                column[kept] = column[j]
+                kept += 1
+            else:
+                total -= x - mean
+                square -= (x - mean) ** 2
+        if kept == n:
+            break
+        n = kept
+    conclude(mean, total, square, D(n), found)
+
+
+@inner
+def conclude(mean: float, total: float, square: float, n: float, found: Any) -> None:
+    """Mean, standard deviation and count from sums about `mean`."""
+    m = max(n, D(1))
     found[0] = mean + total / m
     found[1] = np.sqrt(max(square / m - (total / m) ** 2, D(0)))
-    found[2] = D(high - low)
+    found[2] = n
 
 
 @jit
@@ -163,18 +205,22 @@ def spread(values: Any, net: Any, sigma: float, times: int, median: bool, out: A
     mean, squares, found = np.empty(LANES), np.empty(LANES), np.empty(3)
     for j in range(n):
         tile[j, :] = ABSENT
-    scatter, todo = np.empty(LANES), np.empty(LANES, np.bool_)
+    scatter, todo, column = np.empty(LANES), np.empty(LANES, np.bool_), np.empty(n, np.float32)
     for first in range(0, values.shape[1], LANES):
         load(values, first, tile, count)
         moments(tile, count, mean, squares)
-        for j in range(net.shape[0]):
-            exchange(tile[net[j, 0]], tile[net[j, 1]])
+        if median:
+            for j in range(net.shape[0]):
+                exchange(tile[net[j, 0]], tile[net[j, 1]])
         outlying(tile, count, mean, squares, sigma, median, scatter, todo)
         for k in range(min(LANES, values.shape[1] - first)):
             i = first + k
             out[0, i], out[1, i], out[2, i], out[3, i] = F(mean[k]), F(scatter[k]), count[k], count[k]
             if todo[k] and times > 0:
-                clipped(tile, k, int(count[k]), mean[k], squares[k], sigma, times, median, found)
+                if median:
+                    clipped(tile, k, int(count[k]), mean[k], squares[k], sigma, times, found)
+                else:
+                    clipped_about_mean(tile, k, column, mean[k], squares[k], sigma, times, found)
                 for j in range(3):
                     out[j, i] = F(found[j])
             if count[k] == F(0):
@@ -243,11 +289,14 @@ def lines(reads: Any, ramps: Any, steps: Any, limits: Any, out: Any) -> None:
 
 
 @loose
-def boxes(values: Any, cols: int, good: Any, edges: Any, sigma: float, times: int, out: Any) -> None:
+def boxes(
+    values: Any, start: int, cols: int, good: Any, edges: Any, sigma: float, times: int, out: Any
+) -> None:
     """Clipped moments of each difference within blocks of columns of a strip of rows.
 
-    values (N, rows * cols) float32; good (rows * cols) float32, 1 or 0; edges (boxes, 2) first and last
-    column + 1; out (N, boxes, 4) float64: pixels there were, those kept, their mean, squares about it.
+    values (N, pixels) float32, the strip from pixel `start` on; good (rows * cols) float32, 1 or 0; edges
+    (boxes, 2) first and last column + 1; out (N, boxes, 4) float64: pixels there
+    were, those kept, their mean, squares about it.
     """
     rows = good.shape[0] // cols
     for j in range(values.shape[0]):
@@ -257,7 +306,8 @@ def boxes(values: Any, cols: int, good: Any, edges: Any, sigma: float, times: in
             for _ in range(times + 1):
                 n = s = q = D(0)
                 for r in range(rows):
-                    line = values[j, r * cols + edges[b, 0] : r * cols + edges[b, 1]]
+                    first = start + r * cols
+                    line = values[j, first + edges[b, 0] : first + edges[b, 1]]
                     use = good[r * cols + edges[b, 0] : r * cols + edges[b, 1]]
                     m, t, u = F(0), F(0), F(0)
                     for i in range(line.shape[0]):
@@ -277,3 +327,25 @@ def boxes(values: Any, cols: int, good: Any, edges: Any, sigma: float, times: in
                 mean += F(s / n)
                 limit = F(sigma * np.sqrt(q / n))
             out[j, b, 0], out[j, b, 1], out[j, b, 2], out[j, b, 3] = there, n, D(mean), q
+
+
+@jit
+def census(noise: Any, group: Any, limits: Any, bins: int, sums: Any, counts: Any) -> None:
+    """Moments of the values of each group within its limits, and how many lie in which logarithmic bin.
+
+    noise (pixels) float32; group (pixels) int16, negative for none; limits (groups, 4): lowest and highest
+    value, first and last edge of the bins; sums (groups, 3) float64: values, their sum and that of squares,
+    both about the middle of the limits; counts (groups, bins) int64. Both are added to.
+    """
+    for i in range(noise.shape[0]):
+        g, x = group[i], D(noise[i])
+        if g < 0 or not x > D(0):
+            continue
+        if limits[g, 0] <= x <= limits[g, 1]:
+            d = x - D(0.5) * (limits[g, 0] + limits[g, 1])
+            sums[g, 0] += D(1)
+            sums[g, 1] += d
+            sums[g, 2] += d * d
+        if limits[g, 2] <= x < limits[g, 3]:
+            at = D(bins) * np.log(x / limits[g, 2]) / np.log(limits[g, 3] / limits[g, 2])
+            counts[g, min(int(at), bins - 1)] += 1
