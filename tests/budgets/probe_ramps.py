@@ -1,4 +1,4 @@
-"""Read a ramp band by band, and print what it took. A program of its own: ``probe_ramps.py BUDGET FILE``."""
+"""Read or measure a ramp, and print what it took. Run as a program: ``probe_ramps.py BUDGET FILE WHAT``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from calibrant.effects import read_noise
 from calibrant.exposures import Exposures
 
 KILOBYTE = 1024
@@ -25,7 +26,13 @@ def bytes_read():
 
 def main():
     budget, path = int(sys.argv[1]), sys.argv[2]
-    (ramp,) = Exposures.from_paths(path, "nircam").ramps()
+    exposures = Exposures.from_paths(path, "nircam")
+    if sys.argv[3] == "read_noise":
+        baseline = status("VmRSS")
+        read_noise.measure(exposures, budget=budget)
+        print(json.dumps({"baseline": baseline, "peak": status("VmHWM")}))
+        return
+    (ramp,) = exposures.ramps()
     ramp.values(slice(0, 1))
     ramp.read_dq(slice(0, 1))
     baseline = status("VmRSS")

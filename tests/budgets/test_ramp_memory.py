@@ -53,8 +53,8 @@ def ramp_without_room(path, groups, size=2048):
     return path
 
 
-def probed(path, budget):
-    words = [sys.executable, str(PROBE), str(budget), str(path)]
+def probed(path, budget, what="pixels"):
+    words = [sys.executable, str(PROBE), str(budget), str(path), what]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -73,6 +73,17 @@ def test_many_groups_take_no_more_than_few(tmp_path, budget):
         bands = -(-(3 * groups * 2048**2) // budget)
         assert one["total"] == pytest.approx(32768 * bands, rel=0.1), "holes are counts of 32768"
     assert abs(found[108]["peak"] - found[20]["peak"]) <= 6 * MB
+
+
+@LINUX
+def test_read_noise_of_many_groups_takes_no_more_than_that_of_few(tmp_path):
+    """The whole process stays near 400 MB: its planes, a band of rows, Python and its libraries."""
+    found = {
+        groups: probed(ramp_without_room(tmp_path / f"{groups}.fits", groups), 384 * MB, "read_noise")
+        for groups in (20, 108)
+    }
+    assert abs(found[108]["peak"] - found[20]["peak"]) <= 30 * MB
+    assert max(one["peak"] for one in found.values()) <= 420 * MB
 
 
 def test_a_ramp_is_written_in_the_memory_of_a_read(tmp_path):
