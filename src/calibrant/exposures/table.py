@@ -427,11 +427,14 @@ class Exposures(Sequence[Exposure]):
             replace(item, exposure=facts.get(index, item.exposure)) for index, item in enumerate(self._items)
         )
 
-    def inputs(self) -> tuple[Input, ...]:
-        """Names and hashes of the raw files, for provenance."""
+    def inputs(self, *, known: bool = False) -> tuple[Input, ...]:
+        """Names and hashes of the raw files, for provenance; `known`: only hashes that need no reading."""
         from calibrant.product import Input
 
-        return tuple(Input(_name(item.exposure, i), hash_of(item)) for i, item in enumerate(self._items))
+        return tuple(
+            Input(_name(item.exposure, i), item.hash if known else hash_of(item))
+            for i, item in enumerate(self._items)
+        )
 
     def duplicates(self) -> list[tuple[str, ...]]:
         """Names of exposures whose pixels are the same, byte by byte: copies, that would count twice.
