@@ -34,7 +34,7 @@ ASIDE = np.uint32(
 )
 """Pixels that numbers of outputs and boxes leave out."""
 NOTHING = np.uint32(DQ.DO_NOT_USE | DQ.NON_SCIENCE)
-BAND = 80_000_000  # bytes that a worker holds at most, where a strip fits
+BAND = 40_000_000  # bytes that a worker holds at most, where a strip fits
 PLANES = 32  # bytes per pixel of what comes out, and of what is made of it
 FACTS = ("telescope", "fastaxis", "slowaxis", "substrt1", "substrt2")
 
