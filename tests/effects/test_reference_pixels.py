@@ -166,6 +166,7 @@ def test_telegraph_pixels_are_found(telegraph):
     array, product = telegraph
     dq, high = product.planes["dq"], array.maps.telegraph > 25
     edge = (dq & np.uint32(DQ.REFERENCE_PIXEL)) != 0
+    assert np.array_equal(np.isfinite(product.planes["scatter"]), edge)
     jumping = edge & high
     assert jumping.sum() > 20
     assert ((dq & np.uint32(DQ.BAD_REF_PIXEL)) != 0)[jumping].mean() > 0.97

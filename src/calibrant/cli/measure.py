@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +37,9 @@ NAMES = (
     "flat-structure",
     "read-noise",
     "one-over-f",
+    "reference-pixels",
+    "dark-slope",
+    "bad-pixels",
 )
 """The commands; what they do stands in `calibrant.pipeline.measurements`, too heavy for a help page."""
 
@@ -55,6 +58,9 @@ ABOUT = {
     "flat-structure": "An inventory of what is seen in flats, of all detectors and bands, and its cure.",
     "read-noise": "Read noise of infrared arrays from ramps in the dark: stack, ramp or residual.",
     "one-over-f": "1/f noise of infrared arrays: white, own, common and alternating parts, coherence.",
+    "reference-pixels": "How stable reference pixels are, and active ones; which of them cannot be trusted.",
+    "dark-slope": "The dark slope of each pixel of infrared arrays, from ramps in the dark.",
+    "bad-pixels": "Hot, noisy, RC, telegraph, dead, deaf and open pixels of infrared arrays.",
 }
 
 
@@ -249,6 +255,7 @@ def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[s
         state = "kept" if entry.get("reused") else "made"
         frames = f"{entry['frames']} frames, " if entry["frames"] else ""
         _print_quantities(terminal, f"{entry['name']} ({frames}{state})", entry)
+        _print_verdicts(terminal, entry)
         for sentence in _sentences(entry):
             typer.echo(f"\n{terminal.folded(sentence)}")
         for note in entry["notes"]:
@@ -272,21 +279,49 @@ def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[s
 
 
 def _print_quantities(terminal: Terminal, title: str, entry: Mapping[str, Any]) -> None:
-    """A row for each amplifier, a column for each quantity; those of the whole detector below."""
-    columns = {q["name"]: heading(q) for q in entry["quantities"] if q.get("place")}
-    rows: dict[str, dict[str, Any]] = {}
-    for quantity in entry["quantities"]:
-        if quantity.get("place"):
-            row = rows.setdefault(quantity["place"], {"amplifier": quantity["place"]})
-            row[columns[quantity["name"]]] = _told(quantity)
-    if rows:
-        terminal.table(list(rows.values()), ["amplifier", *columns.values()], title=title, parted=True)
-    else:
+    """A row for each place, a column for each quantity; those of the whole detector below.
+
+    Places of several kinds (amplifiers, sides) that share no quantity have a table each.
+    """
+    kinds: list[tuple[dict[str, str], dict[str, dict[str, Any]]]] = []
+    for place, told in _by_place(entry["quantities"]).items():
+        kind = next((one for one in kinds if set(one[0]) & set(told)), None)
+        columns, rows = kind or ({}, {})
+        if kind is None:
+            kinds.append((columns, rows))
+        columns |= {name: heading(q) for name, q in told.items()}
+        rows[place] = {"amplifier": place} | {columns[name]: _told(q) for name, q in told.items()}
+    for number, (columns, rows) in enumerate(kinds):
+        head = title if number == 0 else ""
+        terminal.table(list(rows.values()), ["amplifier", *columns.values()], title=head, parted=True)
+    if not kinds:
         typer.echo(f"\n{title}")
     whole = [q for q in entry["quantities"] if not q.get("place")]
     if whole:
-        told = [{"quantity": heading(q), "value": _told(q)} for q in whole]
-        terminal.table(told, ["quantity", "value"])
+        lines = [{"quantity": heading(q), "value": _told(q)} for q in whole]
+        terminal.table(lines, ["quantity", "value"])
+
+
+def _by_place(quantities: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Place -> name -> quantity, without those of the whole detector."""
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for quantity in quantities:
+        if quantity.get("place"):
+            found.setdefault(quantity["place"], {})[quantity["name"]] = quantity
+    return found
+
+
+def _print_verdicts(terminal: Terminal, entry: Mapping[str, Any]) -> None:
+    """What is beyond its limits, or unlike its history."""
+    table = entry["tables"].get("verdict") or {}
+    rows = [dict(zip(table, line, strict=True)) for line in zip(*table.values(), strict=True)]
+    told = [
+        {name: rounded(value) if isinstance(value, float) else value for name, value in row.items()}
+        for row in rows
+        if row["verdict"] in ("beyond limit", "unlike history")
+    ]
+    if told:
+        terminal.table(told, list(table), title="beyond limits, or unlike their history", parted=True)
 
 
 def _told(quantity: Mapping[str, Any]) -> object:

@@ -159,7 +159,7 @@ def _noisy(scatter: F4, clean: NDArray[Any], ramps: int, light: Mask, limits: Li
     with np.errstate(invalid="ignore"):
         found = scatter > np.maximum(published, guard)
     if ramps >= MANY - 1:
-        found |= clean < 2
+        found |= 2 * clean.astype(np.int64) < ramps  # jumps in most ramps
     return found, float(max(published, true * table[max(typical - 1.0, 1.0)]))
 
 

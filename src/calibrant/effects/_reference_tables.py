@@ -263,7 +263,7 @@ def regions_table(where: Layout, bad: NDArray[np.bool_]) -> Table:
 
 
 def pixels_table(where: Layout, found: Unstable, bad: NDArray[np.bool_]) -> Table:
-    """Statistics of each reference pixel."""
+    """Statistics of the reference pixels that cannot be trusted."""
     evidence = np.where(np.isfinite(found.evidence), found.evidence, 0.0)
     numbers = {
         "scatter": found.scatter, "correlation": found.memory, "scatter_z": found.scatter_z,
@@ -271,12 +271,20 @@ def pixels_table(where: Layout, found: Unstable, bad: NDArray[np.bool_]) -> Tabl
         "evidence": evidence,
     }  # fmt: skip
     return {
-        "row": where.pixels[0].astype(np.int32),
-        "col": where.pixels[1].astype(np.int32),
-        "region": where.region_of.astype(np.int32),
-        **{name: values.astype(np.float32) for name, values in numbers.items()},
-        "bad": bad.astype(np.uint8),
+        "row": where.pixels[0][bad].astype(np.int32),
+        "col": where.pixels[1][bad].astype(np.int32),
+        "region": where.region_of[bad].astype(np.int32),
+        **{name: values[bad].astype(np.float32) for name, values in numbers.items()},
     }
+
+
+def pixel_planes(where: Layout, found: Unstable) -> dict[str, NDArray[np.float32]]:
+    """Planes of the scatter of each reference pixel, and of how far it is from the others; else NaN."""
+    planes = {}
+    for name, values in (("scatter", found.scatter), ("deviation", found.farthest())):
+        planes[name] = np.full(where.region.shape, np.nan, np.float32)
+        planes[name][where.pixels] = values
+    return planes
 
 
 UNITS: Mapping[str, str] = {

@@ -135,10 +135,12 @@ class Unstable:
 
     def bad(self, threshold: float) -> Bools:
         """Pixels that are beyond so many sigmas in one of the ways, or jump between levels."""
-        far = np.abs(np.nan_to_num(self.scatter_z)) > threshold
-        for z in (self.span_z, self.memory_z):
-            far |= np.nan_to_num(z) > threshold
-        return np.asarray(far | (self.telegraph > 0) | self.lost)
+        return np.asarray((self.farthest() > threshold) | (self.telegraph > 0) | self.lost)
+
+    def farthest(self) -> Floats:
+        """The largest of the three distances, sigmas; a low scatter is as far as a high one."""
+        others = (np.nan_to_num(z) for z in (self.span_z, self.memory_z))
+        return np.asarray(np.maximum.reduce([np.abs(np.nan_to_num(self.scatter_z)), *others]))
 
 
 def _by_region(values: Floats, region: NDArray[np.int16], known: Bools) -> Floats:

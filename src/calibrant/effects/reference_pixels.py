@@ -44,7 +44,9 @@ MATCH_AS = "dark"
 KIND = Kind(
     NAME,
     planes={
-        "dq": "REFERENCE_PIXEL and NON_SCIENCE; unstable ones BAD_REF_PIXEL, those of two levels TELEGRAPH."
+        "dq": "REFERENCE_PIXEL and NON_SCIENCE; unstable ones BAD_REF_PIXEL, those of two levels TELEGRAPH.",
+        "scatter": "Standard deviation of each reference pixel within ramps, less the level of its region.",
+        "deviation": "How far it is from the others of its region, sigmas: scatter, range or correlation.",
     },
     quantities={
         "level": "Mean level of the reference pixels of one side, output and parity of columns.",
@@ -171,8 +173,8 @@ def of_ramps(
     )
     product = Product(
         NAME,
-        planes={"dq": _flags(where, found.pixels, bad)},
-        units=dict(tables.UNITS),
+        planes={"dq": _flags(where, found.pixels, bad), **tables.pixel_planes(where, found.pixels)},
+        units={**tables.UNITS, "scatter": "adu"},
         quantities=quantities,
         tables={
             "regions": tables.regions_table(where, bad),

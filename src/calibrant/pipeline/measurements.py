@@ -10,10 +10,12 @@ import numpy as np
 
 from calibrant.effects import (
     amplifier_offsets,
+    bad_pixels,
     brighter_fatter,
     charge_transfer,
     crosstalk,
     dark_library,
+    dark_slope,
     defects,
     flat_structure,
     fringe_frame,
@@ -22,8 +24,10 @@ from calibrant.effects import (
     linearity,
     one_over_f,
     read_noise,
+    reference_pixels,
     sky_flat,
 )
+from calibrant.effects._bad_pixels_kinds import Limits as BadPixels
 from calibrant.effects._crosstalk_fit import Choice as CrosstalkChoice
 from calibrant.effects._fringe_fit import Boxes
 from calibrant.effects._gain_curve import Options as GainOptions
@@ -235,6 +239,21 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         history=read_noise.trend,
     ),
     of_ramps("one-over-f", "1/f noise", one_over_f.measure),
+    of_ramps(
+        "reference-pixels",
+        "the stability of reference pixels",
+        reference_pixels.measure,
+        history=reference_pixels.history,
+    ),
+    of_ramps("dark-slope", "the dark slope", dark_slope.measure, history=dark_slope.history),
+    of_ramps(
+        "bad-pixels",
+        "bad pixels",
+        bad_pixels.measure,
+        of=("dark", "flat"),
+        told_by=("detector", "subarray"),
+        takes=(bad_pixels.measure, BadPixels),
+    ),
 )
 
 CORRECT: Mapping[str, Callable[[Product], Callable[[Exposure], PixelStep]]] = {

@@ -12,6 +12,7 @@ from calibrant.instrument import Instrument
 from calibrant.product import Product
 from calibrant.report.plots import (
     amplifiers,
+    bad_pixels,
     borders,
     charge,
     deviations,
@@ -21,6 +22,7 @@ from calibrant.report.plots import (
     one_over_f,
     photon_transfer,
     read_noise,
+    reference_pixels,
     scaling,
     scaling_pixels,
     structures,
@@ -125,6 +127,39 @@ def _deviations(product: Product) -> Makers:
         yield "amplitudes", partial(deviations.fringe_amplitudes, product)
 
 
+def _reference_pixels(product: Product) -> Makers:
+    for word, table, column, make in (
+        ("levels", "outputs", "difference", reference_pixels.reference_levels),
+        ("allan", "allan", "deviation", reference_pixels.allan_deviation),
+        ("unstable", "regions", "pixels", reference_pixels.unstable_map),
+        ("shared", "covariance", "reference", reference_pixels.shared_levels),
+    ):
+        if has(product, table, column):
+            yield word, partial(make, product)
+
+
+def _bad_pixels(product: Product) -> Makers:
+    if len(product.tables["kinds"]["kind"]):
+        yield "kinds", partial(bad_pixels.bad_pixel_kinds, product)
+    yield from _flags(product)
+
+
+def _dark_slope(product: Product) -> Makers:
+    if _filled(product):
+        yield "map", partial(bad_pixels.dark_slope_map, product)
+        yield "histogram", partial(bad_pixels.dark_slope_histogram, product)
+
+
+def _epochs(*names: str) -> Callable[[Product], Makers]:
+    """The pictures of a history: these quantities in time."""
+
+    def made(product: Product) -> Makers:
+        if set(names) & set(np.asarray(product.tables["trend"]["quantity"]).astype(str)):
+            yield "epochs", partial(bad_pixels.epochs, product, names)
+
+    return made
+
+
 def _flags(product: Product) -> Makers:
     if "dq" in product.planes:
         yield "flags", partial(masters, product)
@@ -199,11 +234,14 @@ def _filled(product: Product) -> bool:
 
 KINDS: dict[str, Callable[[Product], Makers]] = {
     "amplifier_offsets": _borders,
+    "bad_pixels": _bad_pixels,
     "brighter_fatter": _brighter_fatter,
     "charge_transfer": _transfer,
     "crosstalk": _crosstalk,
     "dark_library": _library,
     "dark_scaling": _scaling,
+    "dark_slope": _dark_slope,
+    "dark_slope_trend": _epochs("dark", "noise", "reduced_chi2"),
     "defects": _flags,
     "flat_structure": _structures,
     "fringe_frame": _deviations,
@@ -213,5 +251,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "one_over_f": _one_over_f,
     "read_noise": _read_noise,
     "read_noise_trend": _noise_trend,
+    "reference_pixels": _reference_pixels,
+    "reference_pixels_trend": _epochs("noise_ratio", "instability", "unstable"),
     "sky_flat": _deviations,
 }
