@@ -51,8 +51,8 @@ def noise_spectra(product: Product) -> Figure:
     Parameters
     ----------
     product : Product
-        Kind ``one_over_f`` with the tables ``spectra`` (powers and parts as tapers and overheads show them) and
-        ``clock``.
+        Kind ``one_over_f`` with the tables ``spectra`` and ``clock``; powers and parts are as tapers and
+        overheads show them.
 
     Raises
     ------
