@@ -92,7 +92,7 @@ def test_a_run_that_made_nothing_leaves_nothing(plain, tmp_path):
 
 
 def test_results_are_not_raw_frames(done, tmp_path):
-    with pytest.raises(SelectionError, match="only results of an earlier reduction"):
+    with pytest.raises(SelectionError, match="holds results of an earlier reduction"):
         reduce(done.workshop.ledger.folder / "calibrated", out=tmp_path / "out")
 
 

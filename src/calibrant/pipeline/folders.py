@@ -111,19 +111,19 @@ def scan(
     inside = str(out.resolve()) + "/"
     results = len(found)
     found = found.where(lambda exposure: _is_raw(exposure, inside))
+    more = (
+        f"; {len(found.problems)} files could not be used, first: {found.problems[0].sentence}"
+        if found.problems
+        else ""
+    )
     if results and not len(found):
         raise SelectionError(
-            "the folder holds only results of an earlier reduction, and no raw frame",
+            f"the folder holds results of an earlier reduction, and no raw frame{more}",
             where=_told(folder),
             got=f"{results} masters or calibrated frames",
             do="name the folder of the raw frames",
         )
     if not len(found):
-        more = (
-            f"; {len(found.problems)} files could not be used, first: {found.problems[0].sentence}"
-            if found.problems
-            else ""
-        )
         raise SelectionError(f"there are no FITS images{more}", where=_told(folder), do="check the folder")
     unknown = found.where(kind="unknown")
     if len(unknown) == len(found):

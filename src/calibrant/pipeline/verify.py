@@ -61,7 +61,7 @@ def verify(
     bounds = recipe.limits_of(product.kind)
     if not bounds:
         raise ConfigError(
-            f"the recipe {recipe.name} has no limits for a {product.kind}",
+            f"the recipe {recipe.name} has no limits for products of kind {product.kind}",
             where=f"[verify.{product.kind}]",
             expected="a table of values, each with its lowest and highest",
             do=f"add the table [verify.{product.kind}] to the recipe; it may bound any quantity.NAME",
