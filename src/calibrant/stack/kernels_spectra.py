@@ -36,8 +36,8 @@ def lay(
     """Second less first read, each output in the order of time; what is not good takes the mean of its row.
 
     first, second (rows, cols) of any number type; good (rows, cols) bool; start, step (outputs,) the column
-    that an output reads first and the next one from it, `cols` of them; levels (outputs, 2): the level that is
-    subtracted, and the distance from it beyond which a value is not good.
+    that an output reads first and the next one from it, `cols` of them; levels (outputs, 2): the level
+    that is subtracted, and the distance from it beyond which a value is not good.
 
     out (outputs, rows, ticks) float32: columns are written, ticks beyond them are left alone. means
     (outputs, rows, 2) float32: mean of the row, and that of even less odd columns. counts (outputs,): good
