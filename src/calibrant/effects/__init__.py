@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         row_parity,
         sky_flat,
         stray_light,
+        trace,
     )
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "row_parity",
     "sky_flat",
     "stray_light",
+    "trace",
 ]
 
 

@@ -22,6 +22,7 @@ EFFECTS = (
     "row_parity",
     "stray_light",
     "flatness",
+    "trace",
     "dark",
     "dark_scaling",
     "dark_library",
