@@ -1,0 +1,151 @@
+"""The joint model of all slices: each in turn, with the light of its neighbours taken off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.effects._campaign_model import Fitted, solve, start
+from calibrant.effects._campaign_strips import Strip, strip
+from calibrant.errors import SelectionError
+from calibrant.instrument.slices import SliceMap
+from calibrant.stats import mad_std
+
+PASSES = 3  # over all slices: gaps are narrow, and what one slice spills the next one has as pedestal
+LATER = 6  # steps of the second and third pass
+BIN = 0.25  # columns, of the profiles that give first shifts
+CORE = 0.85  # of a slice: where its edges do not shape the profile
+LIT = 5.0  # sigmas of a pixel: a slice that is darker has nothing to compare
+SHARE = 0.3  # of a slice's pixels that must be good
+F8 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """All campaigns, wavelength along the rows; (campaigns, rows, cols), float64."""
+
+    values: F8
+    variance: F8
+    good: Bools
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """A slice and what the joint model found of it."""
+
+    strip: Strip
+    fit: Fitted
+
+
+def fitted(
+    stack: Stack,
+    slices: SliceMap,
+    reference: int,
+    reach: float,
+    notes: list[str],
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[list[Slice], F8]:
+    """The slices that can be compared, and the light of all slices, (campaigns, rows, cols).
+
+    Raises
+    ------
+    SelectionError
+        If no slice can be compared.
+    """
+    strips = list(_usable(stack, slices, notes))
+    if not strips:
+        raise SelectionError(
+            "no slice has light in all campaigns", got="; ".join(notes), do="give lit frames, and their map"
+        )
+    light = np.zeros(stack.values.shape)
+    found: dict[int, Slice] = {}
+    for number in range(PASSES):
+        for count, one in enumerate(strips):
+            before = found.get(one.number)
+            own = before.fit.light if before else np.zeros((len(stack.names), len(one.row)))
+            at = (slice(None), one.row, one.col)
+            values = stack.values[at] - (light[at] - own)
+            if before is None:
+                shifts = profile_shifts(one, values, stack.good[at], reference, reach)
+                state = start(one, values, stack.good[at], shifts, reference)
+                fit = solve(one, values, stack.variance[at], stack.good[at], state, reference)
+            else:
+                state = before.fit.state
+                fit = solve(one, values, stack.variance[at], stack.good[at], state, reference, LATER)
+            light[at] += fit.light - own
+            found[one.number] = Slice(one, fit)
+            if progress is not None:
+                progress(number * len(strips) + count + 1, PASSES * len(strips), "joint model")
+    return list(found.values()), light
+
+
+def _usable(stack: Stack, slices: SliceMap, notes: list[str]) -> Iterator[Strip]:
+    for number in slices.numbers:
+        one = strip(slices, number)
+        at = (slice(None), one.row[one.inside], one.col[one.inside])
+        for name, good, values, variance in zip(
+            stack.names, stack.good[at], stack.values[at], stack.variance[at], strict=True
+        ):
+            if good.mean() < SHARE:
+                notes.append(f"slice {number}: hardly any good pixel in {name}, left out")
+                break
+            if np.median(values[good]) < LIT * np.sqrt(np.median(variance[good])):
+                notes.append(f"slice {number}: no light in {name}, left out")
+                break
+        else:
+            yield one
+
+
+def profile_shifts(strip: Strip, values: F8, used: Bools, reference: int, reach: float) -> F8:
+    """Columns by which the structure of each campaign lies to the right of the reference's; from profiles.
+
+    The profile is the mean over rows of what a pixel has of the mean of its row; the shift is that of the best
+    correlation, within `reach`.
+    """
+    half = CORE * (strip.across.max() - strip.across.min()) / 2
+    profiles = [_profile(strip, row, good, half) for row, good in zip(values, used, strict=True)]
+    steps = np.arange(-round(reach / BIN), round(reach / BIN) + 1)
+    shifts = np.zeros(len(values))
+    for k, profile in enumerate(profiles):
+        if k != reference:
+            shifts[k] = BIN * steps[np.argmax([_alike(profile, profiles[reference], s) for s in steps])]
+    return shifts
+
+
+def _profile(strip: Strip, values: F8, used: Bools, half: float) -> F8:
+    here = used & strip.inside & (np.abs(strip.across) < half)
+    count = np.bincount(strip.row[here], minlength=strip.rows)
+    mean = np.bincount(strip.row[here], values[here], strip.rows) / np.maximum(count, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = values[here] / mean[strip.row[here]]
+    place = np.round((strip.across[here] + half) / BIN).astype(np.int64)
+    bins = round(2 * half / BIN) + 1
+    sane = np.isfinite(relative) & (np.abs(relative) < 10)
+    total = np.bincount(place[sane], relative[sane], bins)[:bins]
+    number = np.bincount(place[sane], minlength=bins)[:bins]
+    known = np.flatnonzero(number)
+    profile: F8 = np.interp(np.arange(bins), known, total[known] / number[known])
+    return profile
+
+
+def _alike(one: F8, other: F8, step: int) -> float:
+    """Correlation of a profile with another that is moved by `step` bins."""
+    n = len(one) - abs(int(step))
+    a, b = (one[step:], other[:n]) if step >= 0 else (one[:n], other[-step:])
+    if n < len(one) // 3 or a.std() == 0 or b.std() == 0:
+        return -1.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def noise(values: F8, good: Bools) -> float:
+    """Variance of a frame that does not state its own: from differences of neighbours along the dispersion."""
+    pairs = good[2:] & good[1:-1] & good[:-2]
+    rest = (values[2:] - 2 * values[1:-1] + values[:-2])[pairs]
+    return float(mad_std(rest)) ** 2 / 6 if rest.size else 1.0
+
+
