@@ -141,15 +141,17 @@ def _exposure(instrument: Instrument, contents: Contents, path: str, kinds: Kind
         # Masters and truths lie among raw frames: they are listed, and no rule takes them for exposures.
         return Exposure(kind="product", instrument=instrument.name, path=path)
     unit = contents.image()
-    if instrument.layout.form == "single" and header.get(FORM) is None:
+    form = instrument.layout.form
+    if form in ("single", "slope") and header.get(FORM) is None:
         contents, unit = _one_image(contents, instrument.layout.hdu)
         header = contents.header(unit.index)
     exposure = instrument.exposure(header, path)
     if header.get(FORM) == "frame":
         exposure = replace(exposure, applied=exposure.applied | _done_by_us(header))
-    by_amplifiers = instrument.layout.form == "amplifiers" and header.get(FORM) is None
-    if not by_amplifiers and unit.shape != exposure.shape:
-        exposure = replace(exposure, shape=unit.shape)
+    by_amplifiers = form == "amplifiers" and header.get(FORM) is None
+    shape = unit.shape[-2:] if form == "slope" else unit.shape
+    if not by_amplifiers and shape != exposure.shape:
+        exposure = replace(exposure, shape=shape)
     if by_amplifiers:
         exposure = _with_amplifiers(exposure, contents, instrument)
     exposure = _with_limit(exposure, unit, instrument)

@@ -8,6 +8,7 @@ from calibrant.errors import SelectionError
 from calibrant.files import fits
 from calibrant.files.cube import plane_source
 from calibrant.files.ramp import find_ramp, ramp_frame
+from calibrant.files.slope import slope_planes
 from calibrant.files.source import FitsSource
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
@@ -33,7 +34,9 @@ def raw_source(exposure: Exposure, instrument: Instrument) -> Source:
         contents = fits.inspect(path)
         unit = find_ramp(contents, instrument.layout.hdu)
         return fits.open_source(path) if unit is None else FitsSource.of(contents, unit)
-    if instrument.layout.form == "single":
+    if instrument.layout.form == "slope" and (found := slope_planes(path, instrument.layout.hdu)) is not None:
+        return found.data
+    if instrument.layout.form in ("single", "slope"):
         return fits.open_source(path, instrument.layout.hdu)
     if instrument.layout.form == "cube" and "plane" in exposure.keys:
         return plane_source(fits.inspect(path), exposure.keys["hdu"], exposure.keys["plane"])
@@ -63,6 +66,8 @@ def raw_frame(exposure: Exposure, instrument: Instrument) -> Frame:
         hdu = None  # of an image among ramps
         if not _is_ours(path) and (frame := ramp_frame(path, instrument.layout.hdu)) is not None:
             return frame
+    if form == "slope" and (found := slope_planes(path, hdu)) is not None:
+        return found.frame(exposure.unit)
     ours = (by_amplifiers or hdu is not None) and _is_ours(path)
     if by_amplifiers and not ours:
         source = raw_source(exposure, instrument)

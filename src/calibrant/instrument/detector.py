@@ -123,7 +123,8 @@ class Layout(Model):
         each plane of an HDU is an exposure, and a single image is a cube of one plane. Rules find the number
         of the plane, from 0, under ``PLANE``, its HDU under ``HDU``, and what the file's binary tables say of
         it under ``TABLE.COLUMN``; or ``ramp``: the groups of one exposure, read up the ramp, as an image of
-        the axes integration, group, row and column, or group, row and column.
+        the axes integration, group, row and column, or group, row and column; or
+        ``slope``: a cube whose planes are the slope, its standard deviation and, where it has three, flags.
     hdu : int or str
         Of the image or cube; the first with two axes if not given.
     also : list of str
@@ -132,7 +133,7 @@ class Layout(Model):
         Table -> cube whose planes its rows describe, in their order. Other tables have one row, for all.
     """
 
-    form: Literal["single", "amplifiers", "cube", "ramp"] = "single"
+    form: Literal["single", "amplifiers", "cube", "ramp", "slope"] = "single"
     hdu: int | str | None = None
     also: tuple[str, ...] = ()
     tables: dict[str, str] = Field(default={})

@@ -28,6 +28,8 @@ from calibrant.instrument.rules import (
     TimeRule,
     base_name,
 )
+from calibrant.instrument.slicer import Resolution, SliceRules
+from calibrant.instrument.slices import SliceMap
 from calibrant.instrument.stated import amplifier_key, stated_sections
 from calibrant.instrument.timing import ReadoutRules, no_readout
 
@@ -104,6 +106,8 @@ class Instrument(Model):
         Where they stand, if there are several.
     readout : ReadoutRules or None
         How arrays that are read up the ramp are clocked, and their reference pixels.
+    slices : SliceRules or None
+        Where slices lie, and what they see.
     match : table of list of str
         Kind of master -> facts that must agree with a frame.
     tolerance, relative_tolerance : table of float
@@ -138,6 +142,7 @@ class Instrument(Model):
     focal_plane: FocalPlane | None = None
     layout: Layout = Layout()
     readout: ReadoutRules | None = None
+    slices: SliceRules | None = None
     match: dict[str, tuple[str, ...]] = Field(default={})
     tolerance: dict[str, float] = Field(default={})
     relative_tolerance: dict[str, float] = Field(default={})
@@ -348,6 +353,38 @@ class Instrument(Model):
     def reference(self, exposure: Exposure) -> Border:
         """Reference pixels at the sides of the image of an exposure; none if the instrument knows of none."""
         return Border() if self.readout is None else self.readout.reference(exposure)
+
+    def slice_map(self, exposure: Exposure) -> SliceMap:
+        """The slices of the band of an exposure, and what they see.
+
+        Raises
+        ------
+        ConfigError
+            If the instrument has no slices.
+        SelectionError
+            If it knows no geometry of the band.
+        """
+        return self._slicer().slice_map(exposure)
+
+    def resolution(self, exposure: Exposure) -> Resolution:
+        """The resolving power against wavelength [um] in the band of an exposure.
+
+        Raises
+        ------
+        ConfigError
+            If the instrument does not say it.
+        SelectionError
+            If it knows no such band.
+        """
+        return self._slicer().resolving_power(exposure)
+
+    def _slicer(self) -> SliceRules:
+        if self.slices is None:
+            raise ConfigError(
+                f"the instrument {self.name} has no slices",
+                do="add [slices] to its file, or give a slice map",
+            )
+        return self.slices
 
     def nominal(self, exposure: Exposure) -> Nominal:
         """Gain, read noise and saturation: the header's where it states them, else the file's.
