@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrant.effects._ramp_read import Reads
 from calibrant.errors import OptionError, ShapeError
 from calibrant.frame import Frame
 from calibrant.stack.plan import plan_bands
@@ -30,7 +31,7 @@ class Fit:
 
     Attributes
     ----------
-    values : ndarray
+    values : ndarray or Reads
         (reads, rows, cols).
     design, reads, unit
         As of `design_of`.
@@ -38,7 +39,7 @@ class Fit:
         (rows, cols), perhaps broadcast.
     """
 
-    values: Plane
+    values: Plane | Reads
     design: Array
     reads: Array
     unit: float
@@ -47,7 +48,7 @@ class Fit:
     saturation: float
     thresholds: tuple[float, float]
     fixsen: bool
-    dq: Plane | None
+    dq: Plane | Reads | None
     marks: Plane | None
     table: Plane = field(default_factory=lambda: np.empty((3, TABLE), np.float32))
     uses_blas = False
@@ -82,7 +83,7 @@ class Fit:
     def _read(self, rows: slice) -> tuple[Plane, int]:
         """Reads as (reads, pixels), and where those of the band begin: no copy where none is needed."""
         kind, cols = kind_of(self.values), self.values.shape[2]
-        if self.values.dtype == kind and self.values.flags.c_contiguous and type(self.values) is np.ndarray:
+        if type(self.values) is np.ndarray and self.values.dtype == kind and self.values.flags.c_contiguous:
             return self.values.reshape(len(self.values), -1), rows.start * cols
         return np.ascontiguousarray(self.values[:, rows], kind).reshape(len(self.values), -1), 0
 
@@ -93,7 +94,7 @@ def _pixels(flags: Plane | None) -> Plane:
     return np.array(flags, np.uint8, order="C").reshape(len(flags), -1)
 
 
-def kind_of(values: Plane) -> np.dtype[Any]:
+def kind_of(values: Plane | Reads) -> np.dtype[Any]:
     """Type that the kernels see: uint16 as it is, all else float32."""
     return np.dtype(np.uint16 if values.dtype.kind == "u" and values.dtype.itemsize == 2 else np.float32)
 
@@ -129,13 +130,13 @@ def facts_of(frame: Frame, values: Plane, gain: Any, read_noise: Any, saturation
             "the saturation must be positive", where="saturation", expected="adu", got=saturation
         )
     return (
-        _plane("gain", gain, shape, "> 0 e-/adu"),
-        _plane("read_noise", read_noise, shape, "> 0 adu, of a single read"),
+        plane_of("gain", gain, shape, "> 0 e-/adu"),
+        plane_of("read_noise", read_noise, shape, "> 0 adu, of a single read"),
         float(saturation),
     )
 
 
-def _plane(name: str, given: Any, shape: tuple[int, ...], expected: str) -> Plane:
+def plane_of(name: str, given: Any, shape: tuple[int, ...], expected: str) -> Plane:
     """A number or a map as a map. Single pixels of a map may be unknown: they have no slope."""
     if given is None or not (np.asarray(given, np.float64) > 0).any() or (np.asarray(given) <= 0).all():
         raise OptionError(

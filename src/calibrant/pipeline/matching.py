@@ -145,5 +145,6 @@ def _label(key: str, value: Any) -> str:
         "detector": lambda: f"det{value}",
         "filter": lambda: str(value),
         "setting": lambda: str(value),
+        "path": lambda: str(value).rpartition("/")[2].partition(".")[0],
     }.get(key, lambda: f"{key}{_word(value)}")()
     return "".join(c if c.isalnum() or c in "+-." else "-" for c in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from calibrant.effects import (
     illumination,
     linearity,
     one_over_f,
+    ramp,
     read_noise,
     reference_pixels,
     sky_flat,
@@ -127,6 +128,24 @@ def _read_noise(
 ) -> Product:
     """Of ramps."""
     return read_noise.measure(exposures, method=method, products=products, **options)
+
+
+def _ramp(
+    exposures: Exposures,
+    *,
+    gain: float | None = None,
+    read_noise: float | None = None,
+    saturation: float | None = None,
+    thresholds: tuple[float, float] | None = (20.25, 23.8),
+    method: Literal["optimal", "fixsen"] = "optimal",
+    products: Mapping[str, Product],
+    **engine: Any,
+) -> Product:
+    """Of one exposure."""
+    return ramp.measure(
+        exposures, products=products, gain=gain, read_noise=read_noise, saturation=saturation,
+        thresholds=thresholds, method=method, **engine,
+    )  # fmt: skip
 
 
 def _defects(exposures: Exposures, **options: Any) -> Product:
@@ -237,6 +256,13 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         takes=(_read_noise, RampNoise),
         beside={"reference": write_readnoise},
         history=read_noise.trend,
+    ),
+    of_ramps(
+        "ramp",
+        "the slopes of ramps",
+        _ramp,
+        of=("dark", "flat", "light"),
+        told_by=("detector", "path"),  # each exposure for itself: what they show is not the same light
     ),
     of_ramps("one-over-f", "1/f noise", one_over_f.measure),
     of_ramps(

@@ -21,6 +21,7 @@ from calibrant.report.plots import (
     linearity,
     one_over_f,
     photon_transfer,
+    ramp,
     read_noise,
     reference_pixels,
     scaling,
@@ -196,6 +197,13 @@ def _library(product: Product) -> Makers:
         yield "energies", partial(library.energy_histogram, product)
 
 
+def _ramp(product: Product) -> Makers:
+    if _filled(product):
+        yield "slopes", partial(ramp.slope_map, product)
+        yield "chi2", partial(ramp.chi2_map, product)
+        yield "jumps", partial(ramp.jump_map, product)
+
+
 def _read_noise(product: Product) -> Makers:
     if "read_noise" in product.planes:
         yield "map", partial(read_noise.noise_map, product)
@@ -249,6 +257,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "illumination": _deviations,
     "linearity": _linearity,
     "one_over_f": _one_over_f,
+    "ramp": _ramp,
     "read_noise": _read_noise,
     "read_noise_trend": _noise_trend,
     "reference_pixels": _reference_pixels,
