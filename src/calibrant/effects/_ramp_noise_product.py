@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -213,8 +214,11 @@ def _product(
         "count": raw.pop("count").astype(np.uint32),
         "dq": place.dq,
     }
-    tables, quantities = _boxes(task, raw, planes, place, nframes)
-    levels, tables["histogram"] = census(noise, place.good, place.outputs, ~place.active)
+    good = place.good  # made once, before two threads ask for it
+    with ThreadPoolExecutor(1) as beside:
+        counted = beside.submit(census, noise, good, place.outputs, ~place.active)
+        tables, quantities = _boxes(task, raw, planes, place, nframes)
+        levels, tables["histogram"] = counted.result()
     quantities = [*levels, *drift, *quantities, Quantity("nframes", float(nframes))]
     if options.save_intermediate:
         planes |= {name: raw[name] for name in raw if name.startswith(("cds", "uncorrected"))}

@@ -28,6 +28,10 @@ loose: Decorator = nb.njit(
     nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"}
 )
 inner: Decorator = nb.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+summing: Decorator = nb.njit(
+    nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True,
+    fastmath={"reassoc", "nsz", "contract"},
+)  # fmt: skip
 
 
 @jit
@@ -103,10 +107,10 @@ def moments(tile: Any, count: Any, mean: Any, squares: Any) -> None:
 
 @inner
 def outlying(tile: Any, count: Any, mean: Any, squares: Any, sigma: float, median: bool, scatter: Any,
-             todo: Any) -> None:  # fmt: skip
+             todo: Any, ends: Any) -> None:  # fmt: skip
     """Standard deviation of each column, and whether a value lies outside the limits.
 
-    The columns are sorted if `median`: then their ends decide.
+    The columns are sorted if `median`: then their ends decide. ends (2, columns) is room for the ends.
     """
     n = tile.shape[0]
     for k in range(tile.shape[1]):
@@ -118,12 +122,17 @@ def outlying(tile: Any, count: Any, mean: Any, squares: Any, sigma: float, media
             out = (D(low[k]) < centre - width) | (D(high[k]) > centre + width)
             todo[k] = out | (count[k] < F(n)) & (count[k] > F(0))
         return
-    for k in range(tile.shape[1]):
-        todo[k] = False
+    low, high = ends[0], ends[1]
+    low[:], high[:] = LARGEST, -LARGEST
     for j in range(n):
         row = tile[j]
         for k in range(tile.shape[1]):
-            todo[k] |= (row[k] < LARGEST) & (abs(D(row[k]) - mean[k]) > sigma * scatter[k])
+            x = row[k]
+            low[k] = x if x < low[k] else low[k]
+            high[k] = x if high[k] < x < LARGEST else high[k]
+    for k in range(tile.shape[1]):
+        width = sigma * scatter[k]
+        todo[k] = (D(low[k]) < mean[k] - width) | (D(high[k]) > mean[k] + width)
 
 
 @inner
@@ -154,33 +163,33 @@ def clipped(tile: Any, k: int, n: int, mean: float, squares: float, sigma: float
     conclude(mean, total, square, D(high - low), found)
 
 
-@inner
-def clipped_about_mean(tile: Any, k: int, column: Any, mean: float, squares: float, sigma: float, times: int,
-                       found: Any) -> None:  # fmt: skip
-    """The same about the mean, of a column in any order."""
-    n = 0
+@summing
+def clipped_about_mean(tile: Any, k: int, column: Any, count: float, mean: float, squares: float,
+                       sigma: float, times: int, found: Any) -> None:  # fmt: skip
+    """The same about the mean, of a column in any order.
+
+    Sums are about the mean of all, in any order; what is clipped becomes absent in `column`.
+    """
     for j in range(tile.shape[0]):
-        if tile[j, k] < LARGEST:
-            column[n] = tile[j, k]
-            n += 1
-    total, square = D(0), squares
+        column[j] = tile[j, k]
+    n, total, square = count, D(0), squares
     for _ in range(times):
-        m = D(max(n, 1))
+        m = max(n, D(1))
         centre = mean + total / m
         width = sigma * np.sqrt(max(square / m - (total / m) ** 2, D(0)))
-        kept = 0
-        for j in range(n):
+        low, high, before = centre - width, centre + width, n
+        n = total = square = D(0)
+        for j in range(column.shape[0]):
             x = D(column[j])
-            if centre - width <= x <= centre + width:
-                column[kept] = column[j]
-                kept += 1
-            else:
-                total -= x - mean
-                square -= (x - mean) ** 2
-        if kept == n:
+            kept = (low <= x) & (x <= high)
+            d = x - mean if kept else D(0)
+            n += D(1) if kept else D(0)
+            total += d
+            square += d * d
+            column[j] = column[j] if kept else ABSENT
+        if n == before:
             break
-        n = kept
-    conclude(mean, total, square, D(n), found)
+    conclude(mean, total, square, n, found)
 
 
 @inner
@@ -205,26 +214,27 @@ def spread(values: Any, net: Any, sigma: float, times: int, median: bool, out: A
     mean, squares, found = np.empty(LANES), np.empty(LANES), np.empty(3)
     for j in range(n):
         tile[j, :] = ABSENT
-    scatter, todo, column = np.empty(LANES), np.empty(LANES, np.bool_), np.empty(n, np.float32)
+    scatter, todo, ends = np.empty(LANES), np.empty(LANES, np.bool_), np.empty((2, LANES), np.float32)
+    column = np.empty(n, np.float32)
     for first in range(0, values.shape[1], LANES):
         load(values, first, tile, count)
         moments(tile, count, mean, squares)
         if median:
             for j in range(net.shape[0]):
                 exchange(tile[net[j, 0]], tile[net[j, 1]])
-        outlying(tile, count, mean, squares, sigma, median, scatter, todo)
-        for k in range(min(LANES, values.shape[1] - first)):
-            i = first + k
-            out[0, i], out[1, i], out[2, i], out[3, i] = F(mean[k]), F(scatter[k]), count[k], count[k]
+        outlying(tile, count, mean, squares, sigma, median, scatter, todo, ends)
+        here = out[:, first : min(first + LANES, values.shape[1])]
+        for k in range(here.shape[1]):
+            here[0, k], here[1, k], here[2, k], here[3, k] = F(mean[k]), F(scatter[k]), count[k], count[k]
             if todo[k] and times > 0:
                 if median:
                     clipped(tile, k, int(count[k]), mean[k], squares[k], sigma, times, found)
                 else:
-                    clipped_about_mean(tile, k, column, mean[k], squares[k], sigma, times, found)
+                    clipped_about_mean(tile, k, column, D(count[k]), mean[k], squares[k], sigma, times, found)
                 for j in range(3):
-                    out[j, i] = F(found[j])
+                    here[j, k] = F(found[j])
             if count[k] == F(0):
-                out[0, i] = out[1, i] = F(np.nan)
+                here[0, k] = here[1, k] = F(np.nan)
 
 
 @inner
@@ -337,15 +347,17 @@ def census(noise: Any, group: Any, limits: Any, bins: int, sums: Any, counts: An
     value, first and last edge of the bins; sums (groups, 3) float64: values, their sum and that of squares,
     both about the middle of the limits; counts (groups, bins) int64. Both are added to.
     """
+    middle = 0.5 * (limits[:, 0] + limits[:, 1])
+    lowest, scale = np.log(limits[:, 2]), bins / np.log(limits[:, 3] / limits[:, 2])
     for i in range(noise.shape[0]):
         g, x = group[i], D(noise[i])
         if g < 0 or not x > D(0):
             continue
         if limits[g, 0] <= x <= limits[g, 1]:
-            d = x - D(0.5) * (limits[g, 0] + limits[g, 1])
+            d = x - middle[g]
             sums[g, 0] += D(1)
             sums[g, 1] += d
             sums[g, 2] += d * d
         if limits[g, 2] <= x < limits[g, 3]:
-            at = D(bins) * np.log(x / limits[g, 2]) / np.log(limits[g, 3] / limits[g, 2])
-            counts[g, min(int(at), bins - 1)] += 1
+            at = (D(np.log(noise[i])) - lowest[g]) * scale[g]
+            counts[g, min(max(int(at), 0), bins - 1)] += 1
