@@ -8,8 +8,10 @@ OLS_C takes the flags of jumps as given (so do we, in `flagged`), or those of it
 the parts of the variance, flags, saturation and the bias, with as many threads as there are cores: CPU times
 are printed beside. Rounds are interleaved; ratios are of the minima.
 
+At the end: how many simulated jumps of which amplitude are found, and how many of the finds are jumps.
+
     python bench/ramp.py [--rounds 2] [--groups 20] [--size 2048] [--share 0.005] [--rows 4]
-                         [--fitramp FILE] [--no-stcal] [--json]
+                         [--fitramp FILE] [--no-stcal] [--only-jumps] [--json]
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 GAIN, NOISE, RATE, FRAME = 2.0, 7.0, 3.0, 10.0
 ONE, TWO = 20.25, 23.8
 PLAIN, JUMPS = 10.0, 5.0  # times faster
+AMPLITUDES = (2, 3, 4, 5, 6, 8, 10, 20, 50, 1000)
 HERE = Path(__file__).resolve().parent
 PLACE = Path(tempfile.gettempdir()) / "calibrant-bench-stcal"
 
@@ -139,6 +142,29 @@ def ours(data, flags, search):
     return found.data, found.planes["variance"], found.planes["chi2"]
 
 
+def jumps(groups, size=256):
+    """Amplitude [sigma of a difference] -> share of the jumps found, and of the finds that are jumps."""
+    from calibrant.effects import ramp
+
+    sigma = float(np.sqrt(2 * NOISE**2 + RATE * FRAME / GAIN))
+    times, found = ramp.pattern(groups, FRAME), {}
+    for amplitude in AMPLITUDES:
+        rng = np.random.default_rng(2)
+        data, _ = ramps(groups, size, 0.0)
+        first = rng.integers(1, groups, (size, size))  # the read before which it came
+        hit = rng.random((size, size)) < 0.5
+        came = (np.arange(groups)[:, None, None] == first) & hit
+        data += (came.cumsum(0) * (amplitude * sigma)).astype(np.float32)
+        marks = np.zeros(data.shape, np.uint8)
+        ramp.measure(data, times, gain=GAIN, read_noise=NOISE, thresholds=(ONE, TWO), marks=marks)
+        told = (marks & 4) != 0
+        found[amplitude] = (
+            float((told & came).sum() / came.sum()),
+            float((told & came).sum() / max(told.sum(), 1)),
+        )
+    return found
+
+
 class Stcal:
     """stcal in a process of its own, which answers with its times."""
 
@@ -227,8 +253,13 @@ def main():
     parser.add_argument("--rows", type=int, default=4, help="of a block of the NumPy form")
     parser.add_argument("--fitramp", help="fitramp.py of a checkout of t-brandt/fitramp")
     parser.add_argument("--no-stcal", action="store_true")
+    parser.add_argument("--only-jumps", action="store_true", help="leave out the times")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    truth = jumps(given.groups)
+    if given.only_jumps:
+        print(json.dumps({"truth": truth})) if given.json else show_jumps(truth)
+        return 0
     fitramp, stcal = None, None
     if given.fitramp:
         spec = importlib.util.spec_from_file_location("fitramp", given.fitramp)
@@ -246,9 +277,19 @@ def main():
             stcal.process.stdin.close()
             stcal.process.wait()
     if given.json:
-        print(json.dumps(found))
+        print(json.dumps(found | {"truth": truth}))
         return 0
+    show_jumps(truth)
     return show(found)
+
+
+def show_jumps(truth):
+    """A line for each amplitude."""
+    print(
+        "simulated jumps, in half of the pixels:  amplitude [sigma of a difference]  found  true of the finds"
+    )
+    for amplitude, (found, true) in truth.items():
+        print(f"  {amplitude:6}  {100 * found:6.2f} %  {100 * true:6.2f} %")
 
 
 def show(found):
