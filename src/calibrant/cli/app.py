@@ -69,6 +69,8 @@ command(simulations, "dark-pair")(simulate.dark_pair)
 command(simulations, "infrared")(simulate.infrared)
 for camera in simulate.cameras():
     command(simulations, camera)(simulate.of_camera(camera))
+for slicer in simulate.slicers():
+    command(simulations, slicer)(simulate.of_slicer(slicer))
 app.add_typer(simulations, name="simulate")
 
 instruments = typer.Typer(no_args_is_help=True, help="Instrument files: list, print, check.")

@@ -127,6 +127,44 @@ def of_camera(name: str) -> Callable[..., None]:
     return verb
 
 
+def slicers() -> tuple[str, ...]:
+    """Names of the image slicers that have a command of their own."""
+    from calibrant.simulate.slicers import names
+
+    return names()
+
+
+def of_slicer(name: str) -> Callable[..., None]:
+    """The command that simulates the scene of a file in ``simulate/slicers``."""
+
+    def verb(
+        terminal: Terminal,
+        out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; made if it is not there.")],
+        seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
+        sources: Annotated[str, typer.Option(help="Such as internal,extended-800K; all if empty.")] = "",
+        campaigns: Annotated[str, typer.Option(help="Such as FM,OTIS; all if empty.")] = "",
+    ) -> None:
+        from calibrant.simulate.slicer import Scene
+        from calibrant.simulate.slicer_files import simulate
+
+        with terminal.progress() as progress:
+            taken = simulate(
+                out,
+                Scene.load(name),
+                seed=seed,
+                sources=_words(sources),
+                campaigns=_words(campaigns),
+                overwrite=terminal.overwrite,
+                progress=progress,
+            )
+        files = len(taken.raw) + len(taken.truth)
+        facts = {"out": str(out), "files": files, "truth": [str(path) for path in taken.truth]}
+        terminal.result(facts, lambda: typer.echo(f"{files} files written to {out}"))
+
+    verb.__doc__ = f"Slope images of {name}: lamps, points and campaigns; the truth beside them."
+    return verb
+
+
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 

@@ -130,7 +130,8 @@ def lines_of(geometry: str) -> Mapping[int, Line]:
 
 
 def _line(told: dict[str, Any]) -> Line:
-    return Line(**{key: tuple(value) if isinstance(value, list) else value for key, value in told.items()})
+    numbers: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+    return Line(**numbers)
 
 
 def of_band(slices: SliceMap, name: str, first: int, last: int) -> SliceMap:
