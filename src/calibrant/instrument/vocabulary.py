@@ -22,6 +22,7 @@ EFFECTS = (
     "row_parity",
     "stray_light",
     "flatness",
+    "fringe",
     "trace",
     "dark",
     "dark_scaling",

@@ -1,0 +1,317 @@
+"""Continuum times Fabry-Perot fringes, fitted to all columns at once.
+
+The model is linear in the splines of continuum and reflectivity once phase and thickness are known (variable
+projection); all of them share one basis along the rows, so that the normal equations of hundreds of columns
+are a few products of matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline
+
+from calibrant.effects._etalon_model import attenuation, harmonics, series
+
+F8 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+ROUNDS = 15
+CLIPPED = 2, 4  # rounds before which outliers are looked for
+SETTLED = 1e-5  # relative change of chi squared
+ATONCE = 48  # columns: their arrays stay in the cache
+PLANES = "value", "weight", "wavenumber", "slope", "spread"
+LIMITS = -0.5, 0.9  # of a reflectivity on the way
+RIDGE = 1e-10  # where a column has no pixels for a spline
+SEARCH = 16  # stretches of the continuum that the search for a period takes off
+LEAST_CYCLES = 1.5 * SEARCH  # slower waves are continuum
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Columns of slices: (columns, rows) each.
+
+    `value` and `weight` (1 / variance) are 0 where there is no good pixel; `slope` is the wavenumber per row
+    and `spread` the sigma of a line, 1/cm.
+    """
+
+    value: F8
+    weight: F8
+    wavenumber: F8
+    slope: F8
+    spread: F8
+    weighed: bool = True
+
+    @property
+    def span(self) -> F8:
+        """Of the wavenumbers of each column."""
+        used = self.weight > 0
+        high = np.where(used, self.wavenumber, -np.inf).max(axis=1)
+        low = np.where(used, self.wavenumber, np.inf).min(axis=1)
+        return high - low
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What was found, with the covariance of (reflectivity splines, phase, thickness).
+
+    Everything with one line per column; `continuum` and `fringe` along the rows, of the model
+    continuum (1 + fringe); `lag` is the phase that is left along the rows, as splines, with its covariance.
+    """
+
+    continuum: F8
+    reflectivity: F8
+    phase: F8
+    thickness: F8
+    covariance: F8
+    chi2: F8
+    used: Bools
+    fringe: F8
+    fringe_variance: F8
+    lag: F8
+    lag_covariance: F8
+
+
+def splines(rows: int, stretches: int, degree: int = 3) -> F8:
+    """B-splines along the rows, (rows, stretches + degree)."""
+    inner = np.linspace(0.0, rows - 1.0, stretches + 1)
+    knots = np.r_[[inner[0]] * degree, inner, [inner[-1]] * degree]
+    return np.asarray(BSpline.design_matrix(np.arange(rows, dtype=np.float64), knots, degree).todense())
+
+
+class _Products:
+    """Products of two bases, so that sum_r x[n, r] a[r, i] b[r, j] is one product of matrices."""
+
+    def __init__(self, one: F8, other: F8) -> None:
+        overlap = (one > 0).astype(np.float64).T @ (other > 0)
+        self.pairs = np.nonzero(overlap)
+        self.shape = one.shape[1], other.shape[1]
+        self.table = one[:, self.pairs[0]] * other[:, self.pairs[1]]
+
+    def __call__(self, values: F8) -> F8:
+        made = np.zeros((len(values), *self.shape))
+        made[:, self.pairs[0], self.pairs[1]] = values @ self.table
+        return made
+
+
+def solve(normal: F8, right: F8) -> tuple[F8, F8]:
+    """Solutions and inverses of many normal equations, scaled, with a ridge where there is nothing."""
+    diagonal = np.einsum("nii->ni", normal)
+    largest = diagonal.max(axis=1, keepdims=True)
+    scale = 1.0 / np.sqrt(np.where(diagonal > 1e-14 * largest, diagonal, np.where(largest > 0, largest, 1.0)))
+    scaled = normal * scale[:, :, None] * scale[:, None, :]
+    scaled += RIDGE * np.eye(normal.shape[1])
+    inverse = np.linalg.inv(scaled) * scale[:, :, None] * scale[:, None, :]
+    return (inverse @ right[:, :, None])[:, :, 0], inverse
+
+
+def continua(columns: Columns, basis: F8) -> F8:
+    """Splines through columns as if they had no fringes, (columns, rows)."""
+    normal = _Products(basis, basis)(columns.weight)
+    found, _ = solve(normal, (columns.weight * columns.value) @ basis)
+    made: F8 = found @ basis.T
+    return made
+
+
+def search(columns: Columns, between: tuple[float, float] | None) -> tuple[float, float]:
+    """Thickness (cm) whose fringes are strongest in all columns together, and power over its median.
+
+    Columns are laid on even wavenumbers and transformed; phases of columns need not agree.
+    """
+    level = continua(columns, splines(columns.value.shape[1], SEARCH))
+    used = (columns.weight > 0) & (level > 0)
+    rest = np.where(used, columns.value / np.where(used, level, 1.0) - 1.0, 0.0)
+    high = columns.wavenumber[used].max()
+    low = columns.wavenumber[used].min()
+    count = 2 * columns.value.shape[1]
+    even = np.linspace(low, high, count)
+    laid = np.zeros((len(rest), count))
+    for n, row in enumerate(used):
+        order = np.argsort(columns.wavenumber[n, row])
+        laid[n] = np.interp(even, columns.wavenumber[n, row][order], rest[n, row][order], left=0, right=0)
+    power = (np.abs(np.fft.rfft(laid, 4 * count, axis=1)) ** 2).sum(axis=0)
+    thickness = 0.5 * np.arange(power.size) / (4 * (high - low) * count / (count - 1))
+    nyquist = 0.25 / float(np.median(columns.slope[used]))
+    first, last = between or (0.5 * LEAST_CYCLES / (high - low), nyquist)
+    inside = (thickness >= first) & (thickness <= last)
+    if not inside.any():
+        return 0.5 * (first + last), 0.0
+    best = int(np.flatnonzero(inside)[power[inside].argmax()])
+    return float(thickness[best]), float(power[best] / max(float(np.median(power[inside])), 1e-300))
+
+
+def fit(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8], clip: float) -> Fit:
+    """The fit of all columns; see `_fitted`."""
+    parts = []
+    for first in range(0, len(columns.value), ATONCE):
+        some = slice(first, first + ATONCE)
+        planes = {name: getattr(columns, name)[some] for name in PLANES}
+        parts.append(_fitted(replace(columns, **planes), thickness, pivot, bases, clip))
+    return Fit(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Fit)))
+
+
+def _fitted(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8], clip: float) -> Fit:
+    """Continuum, reflectivity along the rows, phase at the pivot and thickness of each column.
+
+    Parameters
+    ----------
+    columns : Columns
+    thickness : float
+        To begin with, cm: right within a fringe over the band.
+    pivot : float
+        Wavenumber at which the phase is told, 1/cm.
+    bases : tuple of ndarray
+        Of continuum and of reflectivity, (rows, splines).
+    clip : float
+        Pixels further off than so many sigmas are left out.
+    """
+    state = _begin(columns, thickness, pivot, bases)
+    step = _Step(columns, pivot, bases, harmonics(1.3 * float(state.reflectivity.max())))
+    step.weaken(state)
+    used, before = columns.weight > 0, None
+    for number in range(ROUNDS):
+        model = step.model(state)
+        rest = columns.value - model.value
+        if number in CLIPPED:
+            step.weaken(state)
+            used = _without_outliers(columns, rest, clip)
+        weight = np.where(used, columns.weight, 0.0)
+        chi2 = (weight * rest**2).sum(axis=1)
+        if number > CLIPPED[-1] and before is not None and np.all(np.abs(before - chi2) <= SETTLED * before):
+            break
+        before = chi2
+        normal, right = step.equations(model, weight, rest)
+        change, covariance = solve(normal, right)
+        state = step.moved(state, change)
+    model = step.model(state)
+    rest = columns.value - model.value
+    return step.told(state, model, weight, rest, covariance)
+
+
+def _without_outliers(columns: Columns, rest: F8, clip: float) -> Bools:
+    good = columns.weight > 0
+    pull = np.where(good, rest * np.sqrt(columns.weight), np.nan)
+    sigma = 1.4826 * np.nanmedian(np.abs(pull), axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return good & ~(np.abs(pull) > clip * (np.maximum(sigma, 1.0) if columns.weighed else sigma))
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    level: F8  # splines of the continuum
+    reflectivity: F8  # splines
+    phase: F8
+    thickness: F8
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    value: F8
+    level: F8
+    fringe: F8
+    by_r: F8
+    by_theta: F8
+
+
+def _begin(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8]) -> _State:
+    basis, slow = bases
+    level = continua(columns, basis)
+    used = columns.weight > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rest = np.where(used & (level > 0), columns.value / level - 1.0, 0.0)
+    wave = np.exp(-1j * 4 * np.pi * thickness * (columns.wavenumber - pivot))
+    mean = 2 * (rest * wave).sum(axis=1) / used.sum(axis=1)
+    kept = attenuation(np.array(thickness), columns.slope, columns.spread, 1)[0]
+    strength = np.abs(mean) / 2 / np.median(kept, axis=1)
+    normal = _Products(basis, basis)(columns.weight)
+    coefficients, _ = solve(normal, (columns.weight * columns.value) @ basis)
+    return _State(
+        coefficients,
+        np.repeat(np.clip(strength, 1e-4, 0.5)[:, None], slow.shape[1], axis=1),
+        np.angle(mean),
+        np.full(len(rest), thickness),
+    )
+
+
+class _Step:
+    """Gauss-Newton on all columns: the model, its equations, and what is told in the end."""
+
+    def __init__(self, columns: Columns, pivot: float, bases: tuple[F8, F8], count: int) -> None:
+        self.columns, (self.basis, self.slow) = columns, bases
+        self.count = count
+        self.kept = np.ones((0, 1, 1))
+        self.away = columns.wavenumber - pivot
+        self.cc, self.cr = _Products(self.basis, self.basis), _Products(self.basis, self.slow)
+        self.rr = _Products(self.slow, self.slow)
+
+    def weaken(self, state: _State) -> None:
+        """Line spread and pixel at the thickness that is known so far: it matters in the fourth digit."""
+        self.kept = attenuation(state.thickness[:, None], self.columns.slope, self.columns.spread, self.count)
+
+    def model(self, state: _State) -> _Model:
+        thickness = state.thickness[:, None]
+        theta = 4 * np.pi * thickness * self.away + state.phase[:, None]
+        fringe, by_r, by_theta = series(theta, state.reflectivity @ self.slow.T, self.kept)
+        level = state.level @ self.basis.T
+        return _Model(level * (1 + fringe), level, fringe, by_r, by_theta)
+
+    def equations(self, model: _Model, weight: F8, rest: F8, lag: bool = False) -> tuple[F8, F8]:
+        """Normal equations by continuum, reflectivity, and (phase, thickness) or the lag along the rows."""
+        p, q, u = 1 + model.fringe, model.level * model.by_r, model.level * model.by_theta
+        wp, wq, wu = weight * p, weight * q, weight * u
+        cc, cr, rr = self.cc(wp * p), self.cr(wp * q), self.rr(wq * q)
+        right = [(wp * rest) @ self.basis, (wq * rest) @ self.slow]
+        if lag:
+            ct, rt, tt = self.cr(wp * u), self.rr(wq * u), self.rr(wu * u)
+            right.append((wu * rest) @ self.slow)
+        else:
+            x = 4 * np.pi * self.away
+            ct = np.stack([(wp * u) @ self.basis, (wp * u * x) @ self.basis], axis=2)
+            rt = np.stack([(wq * u) @ self.slow, (wq * u * x) @ self.slow], axis=2)
+            sums = [(wu * u * x**k).sum(axis=1) for k in range(3)]
+            tt = np.moveaxis(np.array([[sums[0], sums[1]], [sums[1], sums[2]]]), 2, 0)
+            right.append(np.stack([(wu * rest).sum(axis=1), (wu * x * rest).sum(axis=1)], axis=1))
+        normal = np.concatenate(
+            [
+                np.concatenate([cc, cr, ct], axis=2),
+                np.concatenate([cr.transpose(0, 2, 1), rr, rt], axis=2),
+                np.concatenate([ct.transpose(0, 2, 1), rt.transpose(0, 2, 1), tt], axis=2),
+            ],
+            axis=1,
+        )
+        return normal, np.concatenate(right, axis=1)
+
+    def moved(self, state: _State, change: F8) -> _State:
+        first, second = self.basis.shape[1], self.basis.shape[1] + self.slow.shape[1]
+        return replace(
+            state,
+            level=state.level + change[:, :first],
+            reflectivity=np.clip(state.reflectivity + change[:, first:second], *LIMITS),
+            phase=state.phase + np.clip(change[:, second], -1.0, 1.0),
+            thickness=state.thickness + np.clip(change[:, second + 1], -1e-3, 1e-3),
+        )
+
+    def told(self, state: _State, model: _Model, weight: F8, rest: F8, covariance: F8) -> Fit:
+        first = self.basis.shape[1]
+        free = (weight > 0).sum(axis=1) - covariance.shape[1]
+        chi2 = (weight * rest**2).sum(axis=1) / np.maximum(free, 1)
+        scale = np.maximum(chi2, 1.0) if self.columns.weighed else chi2
+        lag, lag_covariance = solve(*self.equations(model, weight, rest, lag=True))
+        after = first + self.slow.shape[1]
+        turning = model.by_theta * np.stack([np.ones(self.away.shape), 4 * np.pi * self.away])
+        slopes = np.concatenate([model.by_r[:, :, None] * self.slow, np.moveaxis(turning, 0, 2)], axis=2)
+        own = covariance[:, first:, first:] * scale[:, None, None]
+        return Fit(
+            continuum=model.level,
+            reflectivity=state.reflectivity,
+            phase=state.phase,
+            thickness=state.thickness,
+            covariance=own,
+            chi2=chi2,
+            used=weight > 0,
+            fringe=model.fringe,
+            fringe_variance=((slopes @ own) * slopes).sum(axis=2),
+            lag=lag[:, after:],
+            lag_covariance=lag_covariance[:, after:, after:] * scale[:, None, None],
+        )

@@ -1,0 +1,105 @@
+"""Fringes of a plate with two equal faces (Fabry-Perot), as seen through line spread and pixel.
+
+T = 1 / (1 + F sin^2(theta / 2)) = (1 - R) / (1 + R) (1 + 2 sum_m R^m cos(m theta)), F = 4 R / (1 - R)^2,
+theta = 4 pi D wavenumber + phase. What blurs a spectrum weakens harmonic m by a known factor, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F8 = NDArray[np.float64]
+FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # in sigmas
+SMALL = 3e-4  # parts of the light that harmonics left out may have
+MOST = 12
+UM = 1e4  # micrometres in a centimetre
+
+
+def harmonics(reflectivity: float) -> int:
+    """How many are worth their time."""
+    strength = min(max(reflectivity, 0.02), 0.9)
+    return min(max(2, int(np.ceil(np.log(SMALL) / np.log(strength))) - 1), MOST)
+
+
+def attenuation(thickness: F8, slope: F8, spread: F8, count: int) -> F8:
+    """What line spread and pixel leave of each harmonic, (count, ...).
+
+    Parameters
+    ----------
+    thickness : ndarray
+        Optical, cm; broadcast against the others.
+    slope : ndarray
+        Wavenumber per pixel, 1/cm.
+    spread : ndarray
+        Sigma of a Gaussian line, 1/cm; 0 where it is not known.
+    count : int
+        Of harmonics.
+    """
+    first = 2.0 * thickness * spread
+    pixel = 2.0 * thickness * slope
+    return np.stack(
+        [np.exp(-2.0 * (np.pi * m * first) ** 2) * np.sinc(m * pixel) for m in range(1, count + 1)]
+    )
+
+
+def series(theta: F8, reflectivity: F8, kept: F8) -> tuple[F8, F8, F8]:
+    """2 sum_m A_m R^m cos(m theta), and its derivatives by R and theta."""
+    first, sine = np.cos(theta), np.sin(theta)
+    cosine, before = first.copy(), np.ones(theta.shape)
+    sines, sine_before = sine.copy(), np.zeros(theta.shape)
+    value, by_r, by_theta = (np.zeros(theta.shape) for _ in range(3))
+    power = np.ones(theta.shape)  # R^(m-1)
+    for m in range(1, len(kept) + 1):
+        term = 2.0 * kept[m - 1] * power
+        by_r += m * term * cosine
+        term = term * reflectivity
+        value += term * cosine
+        by_theta -= m * term * sines
+        power = power * reflectivity
+        cosine, before = 2 * first * cosine - before, cosine
+        sines, sine_before = 2 * first * sines - sine_before, sines
+    return value, by_r, by_theta
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """Numbers of the fringes of a reflectivity; arrays of one shape."""
+
+    depth: F8
+    visibility: F8
+
+
+def observed(reflectivity: F8, kept: F8) -> Contrast:
+    """Depth 1 - Tmin/Tmax and visibility behind line spread and pixel."""
+    powers = [reflectivity**m * kept[m - 1] for m in range(1, len(kept) + 1)]
+    high = 1.0 + 2.0 * sum(powers)
+    low = 1.0 + 2.0 * sum((-1) ** m * power for m, power in enumerate(powers, 1))
+    return Contrast(1.0 - low / high, (high - low) / (high + low))
+
+
+def intrinsic(reflectivity: F8) -> Contrast:
+    """Depth 4 R / (1 + R)^2 and visibility 2 R / (1 + R^2) of the plate itself."""
+    return Contrast(4 * reflectivity / (1 + reflectivity) ** 2, 2 * reflectivity / (1 + reflectivity**2))
+
+
+def finesse(reflectivity: F8) -> F8:
+    """Coefficient F = 4 R / (1 - R)^2."""
+    made: F8 = 4 * reflectivity / (1 - reflectivity) ** 2
+    return made
+
+
+def spreads(wavelength: F8, resolution: float | tuple[Sequence[float], Sequence[float]] | None) -> F8:
+    """Sigma of a line, 1/cm, at wavelengths in um; zeros where the resolution is not known."""
+    if resolution is None:
+        return np.zeros(wavelength.shape)
+    if isinstance(resolution, (int, float)):
+        power: F8 | float = float(resolution)
+    else:
+        power = np.interp(wavelength, *(np.asarray(part, np.float64) for part in resolution))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        made: F8 = UM / wavelength / power / FWHM
+    return made

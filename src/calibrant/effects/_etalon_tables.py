@@ -1,0 +1,166 @@
+"""Tables of fringes: by column, by column and wavelength, and by slice and wavelength."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrant.effects._etalon_fit import Columns, Fit
+from calibrant.effects._etalon_model import UM, attenuation, finesse, harmonics, intrinsic, observed
+from calibrant.product import Quantity
+
+F8 = NDArray[np.float64]
+Table = dict[str, NDArray[Any]]
+TURN = 2 * np.pi
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Slice and column of each fitted column, and the rows at which fringes are told."""
+
+    number: NDArray[np.int32]
+    col: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+
+def columns_table(fit: Fit, places: Places) -> Table:
+    """Thickness [um] and phase at the pivot [cycles] of each column, with sigmas."""
+    return {
+        "slice": places.number,
+        "col": places.col,
+        "pixels": fit.used.sum(axis=1).astype(np.int32),
+        "D": UM * fit.thickness,
+        "D_sigma": UM * _root(fit.covariance[:, -1, -1]),
+        "phase": np.mod(fit.phase / TURN, 1.0),
+        "phase_sigma": _root(fit.covariance[:, -2, -2]) / TURN,
+        "chi2": fit.chi2,
+    }
+
+
+def points_table(columns: Columns, fit: Fit, places: Places, slow: F8, pivot: float, known: bool) -> Table:
+    """R, depths, visibility, F and phase of each column at each row of `places`."""
+    rows, basis = places.rows, slow[places.rows]
+    r = fit.reflectivity @ basis.T
+    size = slow.shape[1]
+    r_sigma = _root(_spread(basis, fit.covariance[:, :size, :size]))
+    wavenumber = columns.wavenumber[:, rows]
+    theta = 4 * np.pi * fit.thickness[:, None] * (wavenumber - pivot) + fit.phase[:, None] + fit.lag @ basis.T
+    lag_sigma = _root(_spread(basis, fit.lag_covariance))
+    half = max(1, len(slow) // (4 * len(rows)))
+    there = np.stack([fit.used[:, max(0, row - half) : row + half + 1].mean(axis=1) > 0.5 for row in rows], 1)
+    who, where = np.nonzero(there & np.isfinite(r_sigma))
+    thick, slope = fit.thickness[who], columns.slope[who, rows[where]]
+    table: Table = {
+        "slice": places.number[who],
+        "col": places.col[who],
+        "row": rows[where].astype(np.int32),
+        "wavelength": UM / wavenumber[who, where],
+        "period": 1 / (2 * thick * slope),
+    }
+    spread = columns.spread[who, rows[where]]
+    table |= _contrast(r[who, where], r_sigma[who, where], (thick, slope, spread), known)
+    table["phase"] = np.mod(theta[who, where] / TURN, 1.0)
+    table["phase_sigma"] = lag_sigma[who, where] / TURN
+    return table
+
+
+def _contrast(r: F8, sigma: F8, blur: tuple[F8, F8, F8], known: bool) -> Table:
+    """What follows from a reflectivity, each with its sigma: as observed, and of the plate itself."""
+    kept = attenuation(*blur, harmonics(float(np.max(r, initial=0.0))))
+
+    def with_sigma(of: Any) -> tuple[F8, F8]:
+        step = np.maximum(1e-3 * np.abs(r), 1e-7)
+        return of(r), np.abs(of(r + step) - of(r - step)) / (2 * step) * sigma
+
+    table: Table = {}
+    kinds = {
+        "depth": lambda x: observed(x, kept).depth,
+        "visibility": lambda x: observed(x, kept).visibility,
+        "R": lambda x: x,
+        "F": finesse,
+        "depth_intrinsic": lambda x: intrinsic(x).depth,
+        "visibility_intrinsic": lambda x: intrinsic(x).visibility,
+    }
+    for name, of in kinds.items():
+        value, error = with_sigma(of)
+        if not known and name not in ("depth", "visibility"):
+            value, error = np.full(r.shape, np.nan), np.full(r.shape, np.nan)
+        table[name], table[f"{name}_sigma"] = value, error
+    return table
+
+
+def fringes_table(points: Table) -> Table:
+    """Weighted means over the columns of each slice at each row; sigmas grow where columns differ by more."""
+    keys = np.stack([points["slice"], points["row"]], axis=1)
+    found, inverse = np.unique(keys, axis=0, return_inverse=True)
+    inverse = inverse.ravel()
+    count = np.bincount(inverse, minlength=len(found))
+    table: Table = {
+        "slice": found[:, 0].astype(np.int32),
+        "row": found[:, 1].astype(np.int32),
+        "columns": count,
+    }
+    for name in ("wavelength", "period"):
+        table[name] = np.bincount(inverse, points[name], len(found)) / np.maximum(count, 1)
+    for name in [name for name in points if f"{name}_sigma" in points and name != "phase"]:
+        table[name], table[f"{name}_sigma"] = mean(points[name], points[f"{name}_sigma"], inverse, len(found))
+    return table
+
+
+def mean(value: F8, sigma: F8, group: NDArray[np.int64], count: int) -> tuple[F8, F8]:
+    """Weighted mean of each group and its sigma; NaN where a group has nothing."""
+    good = np.isfinite(value) & np.isfinite(sigma) & (sigma > 0)
+    value, group, weight = value[good], group[good], sigma[good] ** -2.0
+    total = np.bincount(group, weight, count)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = np.bincount(group, weight * value, count) / total
+        number = np.bincount(group, minlength=count)
+        chi2 = np.bincount(group, weight * (value - middle[group]) ** 2, count) / np.maximum(number - 1, 1)
+        unlikely = chi2 > 1 + 3 * np.sqrt(2 / np.maximum(number - 1, 1))
+        return middle, np.where(unlikely, np.sqrt(chi2), 1.0) / np.sqrt(total)
+
+
+def units(unit: str) -> dict[str, str]:
+    """Of planes and columns of tables."""
+    lengths = {f"{table}.wavelength": "um" for table in ("points", "fringes")}
+    periods = {f"{table}.period": "pixel" for table in ("points", "fringes")}
+    cycles = {
+        f"{table}.{name}": "cycle" for table in ("points", "columns") for name in ("phase", "phase_sigma")
+    }
+    thick = {"columns.D": "um", "columns.D_sigma": "um"}
+    return {"data": "", "variance": "", "continuum": unit, "dq": "", **lengths, **periods, **cycles, **thick}
+
+
+def quantities(tables: dict[str, Table], pivot: float) -> tuple[Quantity, ...]:
+    """Means of the slices, and of all of them."""
+    columns, fringes = tables["columns"], tables["fringes"]
+    made = [Quantity("pivot", pivot, None, "1/cm"), Quantity("chi2", float(np.median(columns["chi2"])))]
+    for name, table, unit in (
+        ("D", columns, "um"),
+        *((n, fringes, "") for n in ("depth", "depth_intrinsic", "R")),
+    ):
+        value, sigma = table[name], table[f"{name}_sigma"]
+        known = np.isfinite(value)
+        if not known.any():
+            continue
+        found, group = np.unique(table["slice"], return_inverse=True)
+        each = mean(value, sigma, group, len(found))
+        made += [
+            Quantity(name, float(v), float(s), unit, str(number))
+            for number, v, s in zip(found, *each, strict=True)
+        ]
+        total = mean(value, sigma, np.zeros(len(value), np.int64), 1)
+        made.append(Quantity(name, float(total[0][0]), float(total[1][0]), unit))
+    return tuple(made)
+
+
+def _spread(basis: F8, covariance: F8) -> F8:
+    made: F8 = np.einsum("ri,nij,rj->nr", basis, covariance, basis, optimize=True)
+    return made
+
+
+def _root(variance: F8) -> F8:
+    return np.sqrt(np.maximum(variance, 0.0))
