@@ -7,7 +7,7 @@ from os import PathLike
 
 from calibrant.errors import UnitError
 
-CANONICAL = ("adu", "electron", "adu/s", "electron/s", "")
+CANONICAL = ("adu", "electron", "adu/s", "electron/s", "MJy/sr", "")
 """The units of planes; a variance has the square of its plane's."""
 
 _COUNTS = {
@@ -16,7 +16,7 @@ _COUNTS = {
     "": "1 none dimensionless unitless normalized normalised relative ratio",
 }
 _ALIASES = {alias: name for name, aliases in _COUNTS.items() for alias in aliases.split()}
-_RATES = {"cps": "adu/s"}
+_RATES = {"cps": "adu/s", "mjy/sr": "MJy/sr", "mjysr-1": "MJy/sr"}
 _PER_SECOND = re.compile(
     r"(?:/|per|[*.]?)(?P<s>s|sec|secs|second|seconds)(?P<power>\^|\*\*)?(?P<minus>\(?-1\)?)?$"
 )
