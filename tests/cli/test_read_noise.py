@@ -67,6 +67,24 @@ def test_flight_is_compared_with_ground(darks, tmp_path, capsys):
     assert run("compare", tmp_path / "flight", darks / "ground" / "truth") == 2
 
 
+def test_mixed_patterns_are_measured_apart_and_named(darks, tmp_path, capsys):
+    """Two epochs of one pattern, one of another: each file is named, and only one pattern has a trend."""
+    words = ("--pattern", "BRIGHT1", "--files", 1, "--seed", 3, "--detectors", "NRCA1", *ARRAY[:-3], "-q")
+    assert run("simulate", "infrared", "--out", tmp_path / "other", *words) == 0
+    out = tmp_path / "m"
+    assert run("measure", "read-noise", darks, tmp_path / "other", "--out", out, "--json", "--no-plots") == 0
+    told = json.loads(capsys.readouterr().out)
+    names = [entry["name"] for entry in told["products"]]
+    assert len(names) == 6 and [name for name in names if "trend" in name] == ["read_noise_trend"]
+    (note,) = told["notes"]
+    assert "NRCA1: readpatt differs" in note and "BRIGHT1 in jw01062001001_02101_00001_nrca1_uncal" in note
+    assert (
+        run("measure", "read-noise", darks, tmp_path / "nowhere", "--out", tmp_path / "n", "--no-plots") == 0
+    )
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("left out")]
+    assert line.count("nowhere") == 1
+
+
 def test_words_of_a_measurement():
     own = {"--out", "--set"}
     words = [

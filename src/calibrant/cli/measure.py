@@ -37,6 +37,8 @@ NAMES = (
     "flat-structure",
     "read-noise",
     "ramp",
+    "superbias",
+    "dark-ramp",
     "one-over-f",
     "reference-pixels",
     "dark-slope",
@@ -59,6 +61,8 @@ ABOUT = {
     "flat-structure": "An inventory of what is seen in flats, of all detectors and bands, and its cure.",
     "read-noise": "Read noise of infrared arrays from ramps in the dark: stack, ramp or residual.",
     "ramp": "Slopes of infrared arrays from ramps, jumps left out: of each exposure, with errors and flags.",
+    "superbias": "What each pixel of an infrared array shows after the reset, from many ramps.",
+    "dark-ramp": "What each pixel of an infrared array gathers in the dark, read by read.",
     "one-over-f": "1/f noise of infrared arrays: white, own, common and alternating parts, coherence.",
     "reference-pixels": "How stable reference pixels are, and active ones; which of them cannot be trusted.",
     "dark-slope": "The dark slope of each pixel of infrared arrays, from ramps in the dark.",
@@ -265,7 +269,8 @@ def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[s
     for note in measured.notes:
         typer.echo(terminal.folded(f"note: {note}"))
     for problem in measured.problems:
-        typer.echo(terminal.folded(f"left out: {problem['file']}: {problem['problem']}"))
+        told = problem["problem"] if problem["file"] in problem["problem"] else ": ".join(problem.values())
+        typer.echo(terminal.folded(f"left out: {told}"))
     if measured.registered:
         from calibrant.pipeline.register import sentence as registered
 

@@ -73,6 +73,26 @@ def groups(exposures: Exposures, kind: str, keys: Sequence[str]) -> list[Group]:
     ]
 
 
+def apart(settings: Sequence[Group]) -> list[str]:
+    """Sentences on detectors that have several settings: what differs, and which file has what."""
+    told = []
+    for detector in dict.fromkeys(one.keys.get("detector") for one in settings):
+        own = [one for one in settings if one.keys.get("detector") == detector]
+        keys = [key for key in own[0].keys if key != "path" and len({str(one.keys[key]) for one in own}) > 1]
+        if not keys:
+            continue
+        parts = [f"{' '.join(_word(one.keys[key]) for key in keys)} in {_files(one.members)}" for one in own]
+        differ = f"{' and '.join(keys)} differ{'s' if len(keys) == 1 else ''}"
+        told.append(f"{detector or 'exposures'}: {differ}, each is measured for itself: {'; '.join(parts)}")
+    return told
+
+
+def _files(exposures: Exposures, most: int = 12) -> str:
+    """Their names without folders; after the first ones, how many more."""
+    names = [str(one.path or one.identifier).rpartition("/")[2] for one in exposures]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def mismatch(keys: Mapping[str, Any], exposure: Exposure, instrument: Instrument) -> str | None:
     """Why a master of these keys does not fit an exposure, or None if it does.
 

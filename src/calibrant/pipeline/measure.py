@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from calibrant.instrument import Instrument
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.folders import HASHES, make_folders, remove_empty, scan
 from calibrant.pipeline.ledger import Ledger, recipe_key
-from calibrant.pipeline.matching import Group, groups, nearest, stem
+from calibrant.pipeline.matching import Group, apart, groups, nearest, stem
 from calibrant.pipeline.measurements import CORRECT, MEASUREMENTS, Measurement
 from calibrant.pipeline.options import check_taken
 from calibrant.pipeline.plan import Plan, listed, make_plan
@@ -258,12 +259,20 @@ class _Walk:
         self._history()
 
     def _history(self) -> None:
-        """What the epochs of a detector say together, where there are several."""
-        history, made = self.measurement.history, list(self.entries)
-        detectors = [str(entry["keys"].get("detector")) for entry in made]
-        if history is None or len(set(detectors)) == len(detectors):
+        """What the epochs of a detector say together, where there are several: of each setting for itself."""
+        history = self.measurement.history
+        if history is None:
             return
-        name = f"{self.measurement.kind}_trend"
+        settings: dict[str, list[dict[str, Any]]] = {}
+        for entry in self.entries:
+            own = {key: value for key, value in entry["keys"].items() if key != "detector"}
+            settings.setdefault(json.dumps(own, sort_keys=True, default=str), []).append(entry)
+        several = [made for made in settings.values() if _repeated(made)]
+        keys = [{k: v for k, v in made[0]["keys"].items() if k != "detector"} for made in several]
+        for made, own in zip(several, keys, strict=True):
+            self._trend(stem(f"{self.measurement.kind}_trend", own, keys), made, history)
+
+    def _trend(self, name: str, made: list[dict[str, Any]], history: Callable[..., Product]) -> None:
         names = [entry["name"] for entry in made]
         key = recipe_key(kind=name, uses=[self.workshop.key_of(one) for one in names], versions=versions())
         self.workshop.once(
@@ -291,6 +300,8 @@ class _Walk:
         # Ramps of one array may have any number of groups; another size is refused by what measures them.
         size = () if self.measurement.told_by else ("shape",)
         settings = groups(found, kind, [*dict.fromkeys(("detector", *keys)), *size])
+        if self.measurement.told_by:
+            self.notes += apart(settings)
         if "time" in self.measurement.mixes:
             return settings
         # Of another epoch are other dust and another lamp, as for masters.
@@ -449,6 +460,12 @@ class _Walk:
         for used in job.uses.values():
             self._make(used)
         self.workshop.make(job)
+
+
+def _repeated(entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a detector has several."""
+    detectors = [str(entry["keys"].get("detector")) for entry in entries]
+    return len(set(detectors)) < len(detectors)
 
 
 def _masters(measurement: Measurement) -> bool:
