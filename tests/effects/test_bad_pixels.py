@@ -244,6 +244,24 @@ def test_dark_slope_of_outputs(slopes):
     assert product.quantity("dark_electrons").value == pytest.approx(product.quantity("dark").value * GAIN)
 
 
+def test_error_of_the_dark_knows_what_pixels_drift_together():
+    """Each ramp drifts as a whole: the scatter from pixel to pixel does not know it, that of ramps does."""
+    rng, pulls, blind = np.random.default_rng(4), [], []
+    for seed in range(12):
+        cubes = ramps.simulated(array_of(), 6, 1, 4, seed, rate=0.0)
+        ends = np.arange(4.0)[:, None, None] * FACTS["frame_time"]
+        cubes = [cube + np.float32(0.2 * rng.standard_normal()) * ends for cube in cubes]
+        cubes = [cube.astype(np.float32) for cube in cubes]
+        product = dark_slope.measure(ramps.exposures(cubes, **FACTS), **GIVEN)
+        found, width = product.quantity("dark"), product.quantity("width").value
+        pulls.append(found.value / found.sigma)
+        blind.append(found.value / (1.25 * width / np.sqrt(88 * 120)))
+    assert 0.6 < np.sqrt(np.mean(np.square(pulls))) < 1.7
+    assert np.sqrt(np.mean(np.square(blind))) > 10
+    alone = dark_slope.measure(ramps.exposures(cubes[:1], **FACTS), **GIVEN)
+    assert any("of one ramp" in note for note in alone.provenance.notes)
+
+
 def test_read_noise_is_measured_where_it_is_not_given():
     cubes = ramps.simulated(array_of(), 2, 1, 10, 5, rate=0.1)
     product = dark_slope.measure(ramps.exposures(cubes, **FACTS))

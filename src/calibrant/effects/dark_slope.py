@@ -91,22 +91,28 @@ def measure(
     refuse_mixed(ramps)
     record = Record()
     facts = facts_of(exposures, ramps, record.notes, gain=gain, read_noise=read_noise, saturation=saturation)
+    known_gain = not record.notes
     shape = ramps[0].shape[2:]
     kinds = {"data": "f4", "variance": "f4", "scatter": "f4", "count": "u2", "dq": "u4"}
     planes: dict[str, NDArray[Any]] = {name: np.zeros(shape, kind) for name, kind in kinds.items()}
     size = parse_budget(budget)
+    known = ramps[0].exposure
+    edge = np.ones(shape, bool)
+    edge[exposures.instrument.reference(known).active((shape[0], shape[1]))] = False
+    output = np.where(edge, -1, exposures.instrument.clock(known).output_of())
+    many = sum(ramp.integrations for ramp in ramps)
+    rows = np.zeros((2, many, shape[0], int(output.max()) + 1))  # whatever the bands, sums are the same
     for band in bands(exposures, ramps, facts, budget=size, progress=progress, search=False):
         for name, plane in _mean(band).items():
             planes[name][band.rows] = plane
-    known = ramps[0].exposure
-    dark = exposures.instrument.reference(known).active((shape[0], shape[1]))
-    edge = np.ones(shape, bool)
-    edge[dark] = False
+        rows[:, :, band.rows] = _drift(band, planes["data"][band.rows], output[band.rows], rows.shape[3])
     planes["dq"][edge] |= np.uint32(DQ.REFERENCE_PIXEL | DQ.NON_SCIENCE)
     record.options |= {"gain": facts.gain, "read_noise": facts.read_noise, "saturation": facts.saturation}
-    output = np.where(edge, -1, exposures.instrument.clock(known).output_of())
     if not np.isfinite(planes["data"][~edge]).any():
         record.notes.append("no pixel has a slope: all are saturated, flagged or without finite reads")
+    if many == 1:
+        record.notes.append("of one ramp: what all pixels drift together is not in the error of the dark")
+    quantities = _quantities(planes, output, rows.sum(axis=2), facts.gain if known_gain else None)
     return Product(
         NAME,
         instrument=exposures.instrument.name,
@@ -114,7 +120,7 @@ def measure(
         epoch=exposures.epoch,
         planes=planes,
         units={"data": "adu/s", "variance": "adu2/s2", "scatter": "adu/s"},
-        quantities=tuple(_quantities(planes, output, None if len(record.notes) else facts.gain)),
+        quantities=tuple(quantities),
         provenance=record.provenance(NAME, exposures, {}),
     )
 
@@ -139,6 +145,26 @@ def _mean(band: Band) -> dict[str, NDArray[Any]]:
             for name, plane in found.items()}  # fmt: skip
 
 
+def _drift(band: Band, mean: NDArray[Any], output: NDArray[Any], outputs: int) -> NDArray[np.float64]:
+    """Sums of what slopes of each ramp differ from the mean, and their numbers, (2, ramps, rows, outputs)."""
+    height = len(mean)
+    found = np.zeros((2, len(band.slope), height, outputs))
+    place = output + outputs * np.arange(height)[:, None]
+    for number, (slope, variance) in enumerate(zip(band.slope, band.variance, strict=True)):
+        apart = slope - mean
+        near = (np.abs(apart) <= FAR * np.sqrt(variance)) & (output >= 0)
+        for k, weights in enumerate((apart[near], None)):
+            found[k, number] = np.bincount(place[near], weights, height * outputs).reshape(height, outputs)
+    return found
+
+
+def _shared(drift: NDArray[np.float64]) -> float:
+    """Standard error of a mean over ramps, of what their pixels drift together; 0 where it is not known."""
+    total, count = drift
+    each = total[count > 0] / count[count > 0]
+    return float(each.std(ddof=1)) / math.sqrt(each.size) if each.size > 1 else 0.0
+
+
 def _median(slope: NDArray[Any]) -> NDArray[Any]:
     """Over ramps, NaN left out: the lower of the two middle ones."""
     order = np.sort(slope, axis=0)
@@ -148,8 +174,9 @@ def _median(slope: NDArray[Any]) -> NDArray[Any]:
 
 
 def _quantities(
-    planes: Mapping[str, NDArray[Any]], output: NDArray[Any], gain: float | None
+    planes: Mapping[str, NDArray[Any]], output: NDArray[Any], drift: NDArray[np.float64], gain: float | None
 ) -> Iterator[Quantity]:
+    """Of all outputs, and of each; `drift` as of `_drift`."""
     places = {"": output >= 0, **{str(k + 1): output == k for k in range(int(output.max()) + 1)}}
     for place, here in places.items():
         use = here & np.isfinite(planes["data"])
@@ -158,7 +185,9 @@ def _quantities(
             continue
         dark = float(np.median(values))
         width = MAD_TO_STD * float(np.median(np.abs(values - dark)))
-        sigma = 1.2533 * width / math.sqrt(values.size)  # of a median
+        # Of a median of pixels, or of the mean of ramps where they drift together: 1/f noise does that.
+        own = drift.sum(axis=2) if not place else drift[:, :, int(place) - 1]
+        sigma = max(1.2533 * width / math.sqrt(values.size), _shared(own))
         yield Quantity("dark", dark, sigma, "adu/s", place)
         if gain is not None:
             yield Quantity("dark_electrons", dark * gain, sigma * gain, "electron/s", place)
