@@ -93,6 +93,10 @@ def test_integrals_are_those_of_the_power_laws(product):
         value, sigma = values(product, f"common_{name}_row")[""]
         assert abs(value - 4 * math.log(limits[1] / limits[0])) < 4 * sigma
         assert sigma < 0.1 * value
+    expected = np.array(ALTERNATING) * math.log(row / low)
+    found = np.array(list(values(product, "alternating_below_row").values()))
+    assert np.all(np.abs(found[:, 0] - expected) < 4 * found[:, 1])
+    assert np.all(found[:, 1] < 0.2 * expected)
 
 
 def test_what_was_not_put_in_is_not_found():

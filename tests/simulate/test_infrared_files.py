@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,6 +179,21 @@ def test_the_command(tmp_path):
     listed = CliRunner().invoke(app, ["ls", str(tmp_path)])
     assert listed.exit_code == 0 and "NRCB4" in listed.stdout and "1x3x32x32" in listed.stdout
     assert run("-o", tmp_path, *options).exit_code == 2, "nothing is overwritten unasked"
+
+
+def test_another_campaign_is_the_same_array_with_other_noise(tmp_path):
+    small = Set(files=1, groups=2, rows=32, cols=32, changes={"bias_pattern": 500.0, "ktc": 0.0})
+    first, same, other = (
+        simulate(tmp_path / name, seed=4, detectors=["NRCA1"], what=replace(small, campaign=campaign))
+        for name, campaign in (("a", "CV3"), ("b", "CV3"), ("c", "flight"))
+    )
+    ramps = [Exposures.from_paths([str(one.raw[0])], "nircam").ramps()[0] for one in (first, same, other)]
+    reads = [ramp.values()[0, 0].astype(float) for ramp in ramps]
+    assert np.array_equal(reads[0], reads[1])
+    assert 5 < np.std(reads[2] - reads[0]) < 15
+    assert np.corrcoef(reads[0].ravel(), reads[2].ravel())[0, 1] > 0.99
+    biases = [read(one.truth[0]).planes["bias"] for one in (first, other)]
+    assert np.array_equal(*biases)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ SIGNIFICANT = 8.0  # sigmas of an amplitude from which on its slope is fitted
 SLOPES = 0.3, 2.5
 TELLING = 20.0  # sigmas of the common amplitude from which on outputs may have it by different gains
 ROUNDS = 4  # of weights from the model
+BLOCK = 3  # bins beside each other: further apart, they share no power
 
 Floats = NDArray[np.float64]
 
@@ -193,15 +194,16 @@ def parts(spectra: Spectra, responses: Responses) -> Parts:
 def _gains(
     spectra: Spectra, expected: Sequence[NDArray[np.complex128]], gains: Floats
 ) -> tuple[Floats, Floats]:
-    """Gains of outputs from what pairs of them have in common, and sigma by leaving out bins in turn."""
-    pairs: list[list[Floats]] = [[], []]  # of each bin: products of the outputs, and how much they weigh
+    """Gains of outputs from what pairs of them have in common, and sigma by leaving out blocks in turn."""
+    products: list[Floats] = []  # of the outputs, in each bin, by its weight
     form = Linear.of(gains).common
     for scale, matrix in zip(spectra.scales[:2], expected[:2], strict=True):
         shared = np.einsum("ij,bji->b", form, matrix).real
         weights = shared / np.diag(covariance(form, matrix, scale))
-        pairs[0].append(scale.matrix[:, : len(gains), : len(gains)].real * weights[:, None, None])
-        pairs[1].append(shared * weights)
-    values, weights = (np.concatenate(one) for one in pairs)
+        products.append(scale.matrix[:, : len(gains), : len(gains)].real * weights[:, None, None])
+    values = np.concatenate(products)
+    # Bins beside each other share power: what is left out at a time is a block of them.
+    values = np.add.reduceat(values, np.arange(0, len(values), BLOCK), axis=0)
     n = len(values)
     total = values.sum(axis=0)
     left_out = np.array([_rank_one(total - one, gains) for one in values])

@@ -40,6 +40,7 @@ QUANTITIES = {
     "own_above_row": "Integral of U from the row frequency to the Nyquist frequency.",
     "alternating": "Noise whose sign turns from column to column: density 1 Hz from the Nyquist frequency.",
     "slope_alternating": "Its slope.",
+    "alternating_below_row": "Its integral, from one over the time of a frame to a row frequency below it.",
     "pink_common": "Noise that outputs share: density C at 1 Hz, for an output of common_gain 1.",
     "slope_common": "Its slope.",
     "knee_common": "Frequency at which C is as strong as the mean W.",
@@ -75,6 +76,7 @@ class Found:
 def quantities(found: Found) -> tuple[Quantity, ...]:
     """Numbers of each output (places "1", "2", ...) and of all."""
     clock, made = found.spectra.clock, []
+    limits = 1 / clock.frame_time, clock.row_frequency
     for number, one in enumerate(found.parts.own, 1):
         place = str(number)
         noise = math.sqrt(max(one.white * clock.nyquist, 0.0))
@@ -84,6 +86,7 @@ def quantities(found: Found) -> tuple[Quantity, ...]:
             *_pink("own", one.pink, clock, one.white, place),
             Quantity("alternating", one.alternating.amplitude, one.alternating.sigma, PSD, place),
             Quantity("slope_alternating", one.alternating.slope, _sigma(one.alternating), "", place),
+            Quantity("alternating_below_row", *one.alternating.integral(*limits), "adu2", place),
             Quantity("chi2_own", one.chi2, None, "", place),
             Quantity("good", float(found.spectra.good[number - 1]), None, "", place),
         ]

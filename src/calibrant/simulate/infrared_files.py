@@ -1,7 +1,8 @@
 """Ramps of infrared arrays as files, one for each exposure and detector, and the truth of each detector.
 
-Every random number is drawn from the seed, the detector, the exposure and the integration together: whatever
-else is taken, a file is the same. A file is written group by group, in the memory of one read.
+Every random number is drawn from the seed, the detector, the campaign, the exposure and the integration
+together: whatever else is taken, a file is the same. A file is written group by group, in the
+memory of one read.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class Set:
     start : str
         ISO 8601, UTC, of the first exposure.
     campaign : str
-        Written as CAMPAIGN, where there is one: the epoch of trends.
+        Written as CAMPAIGN, where there is one: the epoch of trends. Another one is the same array with other
+        noise.
     noise : float
         White noise is that many times the usual one.
     changes : mapping
@@ -274,7 +276,10 @@ class _Camera:
         self, number: int, integration: int, full: NDArray[np.uint16], first: NDArray[np.uint16]
     ) -> Iterator[NDArray[np.uint16]]:
         """Groups from one reset on, as the file holds them; `full` and `first` are filled on the way."""
-        what, rng = self.what, self._rng(NOISE, number, integration)
+        what = self.what
+        # The array is the same in every campaign, its noise is not.
+        epoch = [zlib.crc32(what.campaign.encode())] if what.campaign else []
+        rng = self._rng(NOISE, number, integration, *epoch)
         raw = self.turned.raw(self.dark + np.float32(what.light) * self.response)
         exposure = Exposure(self.array, rng, raw, nframes=self.nframes, skip=self.skip)
         for group in range(what.groups):
