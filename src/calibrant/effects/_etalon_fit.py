@@ -12,13 +12,14 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
+from threadpoolctl import threadpool_limits
 
 from calibrant.effects._etalon_model import attenuation, harmonics, series
 
 F8 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 ROUNDS = 15
-CLIPPED = 2, 4  # rounds before which outliers are looked for
+CLIPPED = 2, 3  # rounds before which outliers are looked for
 SETTLED = 1e-5  # relative change of chi squared
 ATONCE = 48  # columns: their arrays stay in the cache
 PLANES = "value", "weight", "wavenumber", "slope", "spread"
@@ -95,22 +96,34 @@ class _Products:
         return made
 
 
-def solve(normal: F8, right: F8) -> tuple[F8, F8]:
-    """Solutions and inverses of many normal equations, scaled, with a ridge where there is nothing."""
+def _scaled(normal: F8) -> tuple[F8, F8]:
+    """Normal equations of unit diagonal, with a ridge where there is nothing, and the scales."""
     diagonal = np.einsum("nii->ni", normal)
     largest = diagonal.max(axis=1, keepdims=True)
     scale = 1.0 / np.sqrt(np.where(diagonal > 1e-14 * largest, diagonal, np.where(largest > 0, largest, 1.0)))
     scaled = normal * scale[:, :, None] * scale[:, None, :]
     scaled += RIDGE * np.eye(normal.shape[1])
-    inverse = np.linalg.inv(scaled) * scale[:, :, None] * scale[:, None, :]
-    return (inverse @ right[:, :, None])[:, :, 0], inverse
+    return scaled, scale
+
+
+def solve(normal: F8, right: F8) -> F8:
+    """Solutions of many normal equations."""
+    scaled, scale = _scaled(normal)
+    made: F8 = np.linalg.solve(scaled, (right * scale)[:, :, None])[:, :, 0] * scale
+    return made
+
+
+def inverse(normal: F8) -> F8:
+    """Their covariances."""
+    scaled, scale = _scaled(normal)
+    made: F8 = np.linalg.inv(scaled) * scale[:, :, None] * scale[:, None, :]
+    return made
 
 
 def continua(columns: Columns, basis: F8) -> F8:
     """Splines through columns as if they had no fringes, (columns, rows)."""
     normal = _Products(basis, basis)(columns.weight)
-    found, _ = solve(normal, (columns.weight * columns.value) @ basis)
-    made: F8 = found @ basis.T
+    made: F8 = solve(normal, (columns.weight * columns.value) @ basis) @ basis.T
     return made
 
 
@@ -144,10 +157,11 @@ def search(columns: Columns, between: tuple[float, float] | None) -> tuple[float
 def fit(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8], clip: float) -> Fit:
     """The fit of all columns; see `_fitted`."""
     parts = []
-    for first in range(0, len(columns.value), ATONCE):
-        some = slice(first, first + ATONCE)
-        planes = {name: getattr(columns, name)[some] for name in PLANES}
-        parts.append(_fitted(replace(columns, **planes), thickness, pivot, bases, clip))
+    with threadpool_limits(1):  # matrices are small: threads cost more than they give
+        for first in range(0, len(columns.value), ATONCE):
+            some = slice(first, first + ATONCE)
+            planes = {name: getattr(columns, name)[some] for name in PLANES}
+            parts.append(_fitted(replace(columns, **planes), thickness, pivot, bases, clip))
     return Fit(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Fit)))
 
 
@@ -178,15 +192,14 @@ def _fitted(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F
             used = _without_outliers(columns, rest, clip)
         weight = np.where(used, columns.weight, 0.0)
         chi2 = (weight * rest**2).sum(axis=1)
-        if number > CLIPPED[-1] and before is not None and np.all(np.abs(before - chi2) <= SETTLED * before):
+        if number >= CLIPPED[-1] and before is not None and np.all(np.abs(before - chi2) <= SETTLED * before):
             break
         before = chi2
         normal, right = step.equations(model, weight, rest)
-        change, covariance = solve(normal, right)
-        state = step.moved(state, change)
+        state = step.moved(state, solve(normal, right))
     model = step.model(state)
     rest = columns.value - model.value
-    return step.told(state, model, weight, rest, covariance)
+    return step.told(state, model, weight, rest)
 
 
 def _without_outliers(columns: Columns, rest: F8, clip: float) -> Bools:
@@ -216,16 +229,15 @@ class _Model:
 
 def _begin(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8]) -> _State:
     basis, slow = bases
-    level = continua(columns, basis)
-    used = columns.weight > 0
+    normal = _Products(basis, basis)(columns.weight)
+    coefficients = solve(normal, (columns.weight * columns.value) @ basis)
+    level, used = coefficients @ basis.T, columns.weight > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         rest = np.where(used & (level > 0), columns.value / level - 1.0, 0.0)
     wave = np.exp(-1j * 4 * np.pi * thickness * (columns.wavenumber - pivot))
     mean = 2 * (rest * wave).sum(axis=1) / used.sum(axis=1)
     kept = attenuation(np.array(thickness), columns.slope, columns.spread, 1)[0]
     strength = np.abs(mean) / 2 / np.median(kept, axis=1)
-    normal = _Products(basis, basis)(columns.weight)
-    coefficients, _ = solve(normal, (columns.weight * columns.value) @ basis)
     return _State(
         coefficients,
         np.repeat(np.clip(strength, 1e-4, 0.5)[:, None], slow.shape[1], axis=1),
@@ -292,12 +304,14 @@ class _Step:
             thickness=state.thickness + np.clip(change[:, second + 1], -1e-3, 1e-3),
         )
 
-    def told(self, state: _State, model: _Model, weight: F8, rest: F8, covariance: F8) -> Fit:
+    def told(self, state: _State, model: _Model, weight: F8, rest: F8) -> Fit:
+        covariance = inverse(self.equations(model, weight, rest)[0])
         first = self.basis.shape[1]
         free = (weight > 0).sum(axis=1) - covariance.shape[1]
         chi2 = (weight * rest**2).sum(axis=1) / np.maximum(free, 1)
         scale = np.maximum(chi2, 1.0) if self.columns.weighed else chi2
-        lag, lag_covariance = solve(*self.equations(model, weight, rest, lag=True))
+        normal, right = self.equations(model, weight, rest, lag=True)
+        lag, lag_covariance = solve(normal, right), inverse(normal)
         after = first + self.slow.shape[1]
         turning = model.by_theta * np.stack([np.ones(self.away.shape), 4 * np.pi * self.away])
         slopes = np.concatenate([model.by_r[:, :, None] * self.slow, np.moveaxis(turning, 0, 2)], axis=2)
