@@ -7,7 +7,7 @@ import pytest
 from calibrant.cli import main
 from calibrant.errors import ConfigError
 from calibrant.pipeline import recipe as recipes
-from calibrant.pipeline.options import APPLY, MEASURE, _known, check_options
+from calibrant.pipeline.options import APPLY, MEASURE, check_options, taken_by
 
 MISTAKES = {
     "measure.flat.minimum=3": "unknown option 'minimum'; known are: method, reject, scale, floor",
@@ -90,6 +90,6 @@ def test_every_effect_says_its_options():
     """None may hide behind **options: an unknown name would be a fault of ours, long after the start."""
     for table in (MEASURE, APPLY):
         for kind, takers in table.items():
-            known = _known(takers)
+            known = taken_by(takers)
             assert known, kind
             assert not {"options", "limits"} & set(known)
