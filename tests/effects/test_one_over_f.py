@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from calibrant.effects._one_over_f_fit import Linear, parts
+from calibrant.effects._one_over_f_fit import Linear, _gradients, _rank_one, parts
 from calibrant.effects._one_over_f_reference import reference
 from calibrant.effects._one_over_f_response import power_law, responses
 from calibrant.effects._one_over_f_spectra import Accumulator
@@ -158,6 +158,18 @@ def test_forms_take_the_parts_out_exactly():
         matrix, forms = np.diag(own) + 7.0 * np.outer(gains, gains), Linear.of(gains)
         np.testing.assert_allclose(np.einsum("oij,ji->o", forms.own, matrix), own)
         assert np.einsum("ij,ji", forms.common, matrix) == pytest.approx(7)
+
+
+def test_gains_of_products_and_how_they_follow_them():
+    gains, rng = np.array([1.1, 0.8, 1.2, 0.9]), np.random.default_rng(3)
+    matrix = 7.0 * np.outer(gains, gains) + np.diag([3.0, 1.0, 5.0, 2.0])
+    np.testing.assert_allclose(_rank_one(matrix, np.ones(4)), gains, rtol=1e-6)
+    forms = _gradients(matrix, gains)
+    change = rng.standard_normal((4, 4)) * 1e-3
+    change += change.T
+    moved = _rank_one(matrix + change, gains) - gains
+    np.testing.assert_allclose(np.einsum("kij,ji->k", forms, change), moved, atol=2e-6)
+    assert np.abs(moved).max() > 1e-5
 
 
 def test_power_law_of_cells_is_smooth_at_one():

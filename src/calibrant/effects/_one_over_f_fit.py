@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,6 @@ SIGNIFICANT = 8.0  # sigmas of an amplitude from which on its slope is fitted
 SLOPES = 0.3, 2.5
 TELLING = 20.0  # sigmas of the common amplitude from which on outputs may have it by different gains
 ROUNDS = 4  # of weights from the model
-BLOCK = 3  # bins beside each other: further apart, they share no power
 
 Floats = NDArray[np.float64]
 
@@ -194,21 +194,31 @@ def parts(spectra: Spectra, responses: Responses) -> Parts:
 def _gains(
     spectra: Spectra, expected: Sequence[NDArray[np.complex128]], gains: Floats
 ) -> tuple[Floats, Floats]:
-    """Gains of outputs from what pairs of them have in common, and sigma by leaving out blocks in turn."""
-    products: list[Floats] = []  # of the outputs, in each bin, by its weight
-    form = Linear.of(gains).common
-    for scale, matrix in zip(spectra.scales[:2], expected[:2], strict=True):
+    """Gains of outputs from what pairs of them have in common, and sigma."""
+    form, outputs = Linear.of(gains).common, len(gains)
+    scales, weights = list(zip(spectra.scales[:2], expected[:2], strict=True)), []
+    total = np.zeros((outputs, outputs))
+    for scale, matrix in scales:
         shared = np.einsum("ij,bji->b", form, matrix).real
-        weights = shared / np.diag(covariance(form, matrix, scale))
-        products.append(scale.matrix[:, : len(gains), : len(gains)].real * weights[:, None, None])
-    values = np.concatenate(products)
-    # Bins beside each other share power: what is left out at a time is a block of them.
-    values = np.add.reduceat(values, np.arange(0, len(values), BLOCK), axis=0)
-    n = len(values)
-    total = values.sum(axis=0)
-    left_out = np.array([_rank_one(total - one, gains) for one in values])
-    sigma = np.sqrt((n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
-    return _rank_one(total, gains), np.asarray(sigma)
+        weights.append(shared / np.diag(covariance(form, matrix, scale)))
+        total += np.tensordot(weights[-1], scale.matrix[:, :outputs, :outputs].real, 1)
+    found, variance = _rank_one(total, gains), np.zeros(outputs)
+    for number, one in enumerate(_gradients(total, found)):
+        for (scale, matrix), weight in zip(scales, weights, strict=True):
+            variance[number] += weight @ covariance(one, matrix, scale) @ weight
+    return found, np.sqrt(variance)
+
+
+def _gradients(matrix: Floats, gains: Floats) -> Floats:
+    """Forms F_k of `_rank_one`: a small change D of the matrix changes gain k by trace(F_k D)."""
+    forms = np.zeros((len(gains), *matrix.shape))
+    step = 1e-5 * np.abs(matrix).max()
+    for i, j in combinations(range(len(gains)), 2):
+        change = np.zeros(matrix.shape)
+        change[i, j] = change[j, i] = step
+        moved = _rank_one(matrix + change, gains) - _rank_one(matrix - change, gains)
+        forms[:, i, j] = forms[:, j, i] = moved / (4 * step)  # of the two elements half each
+    return forms
 
 
 def _rank_one(matrix: Floats, gains: Floats) -> Floats:

@@ -24,6 +24,7 @@ CLIP = 4.0  # sigmas of reference pixels about their region
 SAMPLE, ACROSS = 2_000, 64  # pixels that tell the level of a lane and its scatter, and columns of them
 UNUSABLE = np.uint8(DQ.DO_NOT_USE | DQ.SATURATED)
 BAD = np.uint32(DQ.DO_NOT_USE)
+BAND = 64 << 20  # bytes of the rows that are looked at together: more groups are fewer rows, not more memory
 Progress = Callable[[int, int, str], None]
 
 
@@ -115,7 +116,7 @@ def _integration(ramp: Ramp, file: int, number: int, where: Layout, budget: int)
 def _bands(ramp: Ramp, budget: int) -> Iterator[slice]:
     """Rows that fit: the values of one integration as they are, as float32, and masks."""
     _, groups, rows, cols = ramp.shape
-    most = max(1, int(budget / (12.0 * groups * cols)))
+    most = max(1, int(min(budget, BAND) / (12.0 * groups * cols)))
     step = max(1, min(most, 128))
     for first in range(0, rows, step):
         yield slice(first, min(first + step, rows))
