@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrant.effects._etalon_compare import compare
 from calibrant.effects._etalon_fit import PLANES, Columns, Fit, fit, search, splines
 from calibrant.effects._etalon_model import UM, spreads
 from calibrant.effects._etalon_peaks import find_peaks, norm_fringe
@@ -36,7 +37,8 @@ from calibrant.instrument.slices import SliceMap
 from calibrant.product import Kind, Product
 
 __all__ = [
-    "FORBIDS", "KIND", "NAME", "NEEDS", "REACH", "apply", "find_peaks", "measure", "norm_fringe", "residual",
+    "FORBIDS", "KIND", "NAME", "NEEDS", "REACH", "apply", "compare", "find_peaks", "measure", "norm_fringe",
+    "residual",
 ]  # fmt: skip
 
 NAME = "fringe"

@@ -1,0 +1,129 @@
+"""Fringes of two sources, or of two epochs: ratio, difference of phase and thickness, and the cause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2 as chi2_of
+
+from calibrant.effects._etalon_cause import SURE, WRONG, Cause, Pair, causes, line_spread_of, pair
+from calibrant.effects._etalon_model import UM
+from calibrant.effects._etalon_tables import mean
+from calibrant.effects.common import versions
+from calibrant.errors import SelectionError
+from calibrant.product import Product, Provenance, Quantity
+
+KIND = "fringe_comparison"
+
+
+def compare(first: Product, second: Product) -> Product:
+    """The fringes of a source beside those of another, column by column.
+
+    Parameters
+    ----------
+    first, second : Product
+        Of `measure`, with the same slices, points and resolution. If one of the frames was filtered along the
+        rows and the other was not, the ratio is that of the filter, too.
+
+    Returns
+    -------
+    Product
+        Quantities: ``depth_ratio`` (observed, second over first), ``R_ratio``, ``phase`` [cycle, -0.5 to 0.5]
+        and ``D`` [um], second minus first, each with sigma. Table ``wavelengths``: wavelength [um], R_ratio,
+        depth_ratio, phase [cycle], each with ``..._sigma``; table ``causes``: cause, value, sigma, chi2, bic,
+        best first (`docs/effects/fringe.md`). A note says which cause is preferred.
+
+    Raises
+    ------
+    SelectionError
+        If one is no product of fringes, or they share no column.
+    """
+    for one in (first, second):
+        if one.kind != "fringe":
+            raise SelectionError("not fringes", expected="a product of kind fringe", got=one.kind)
+    both = pair(first.tables["points"], second.tables["points"])
+    if both is None:
+        raise SelectionError("the two have no column and row in common", do="measure the same slices")
+    ranked = causes(both, first.quantity("D").value)
+    table = {
+        "cause": np.array([one.name for one in ranked]),
+        **{
+            name: np.array([getattr(one, name) for one in ranked])
+            for name in ("value", "sigma", "chi2", "bic")
+        },
+    }
+    notes = [verdict(ranked, both, first.quantity("D").value)]
+    if first.provenance.options.get("resolution") != second.provenance.options.get("resolution"):
+        notes.append(
+            "the two were measured with different resolutions: their reflectivities are not comparable"
+        )
+    wavelengths: dict[str, Any] = {"wavelength": UM / both.wavenumber}
+    for name, of in (("R_ratio", "ratio"), ("depth_ratio", "depth"), ("phase", "phase")):
+        wavelengths[name] = getattr(both, of)
+        wavelengths[f"{name}_sigma"] = getattr(both, f"{of}_sigma")
+    return Product(
+        KIND,
+        instrument=first.instrument,
+        keys=first.keys,
+        tables={"wavelengths": wavelengths, "causes": table},
+        units={
+            "wavelengths.wavelength": "um",
+            "wavelengths.phase": "cycle",
+            "wavelengths.phase_sigma": "cycle",
+        },
+        quantities=tuple(_quantities(first, second, both)),
+        provenance=Provenance(
+            "fringe", parents=(first.identity, second.identity), versions=versions(), notes=tuple(notes)
+        ),
+    )
+
+
+def _quantities(first: Product, second: Product, both: Pair) -> list[Quantity]:
+    made = []
+    group = np.zeros(len(both.ratio), np.int64)
+    for name, of, unit in (
+        ("depth_ratio", "depth", ""),
+        ("R_ratio", "ratio", ""),
+        ("phase", "phase", "cycle"),
+    ):
+        value, sigma = mean(getattr(both, of), getattr(both, f"{of}_sigma"), group, 1)
+        made.append(Quantity(name, float(value[0]), float(sigma[0]), unit))
+    one, other = (_thicknesses(product) for product in (first, second))
+    shared = [(*one[key], *other[key]) for key in one if key in other]
+    a, a_sigma, b, b_sigma = np.array(shared).T
+    value, sigma = mean(b - a, np.hypot(a_sigma, b_sigma), np.zeros(len(a), np.int64), 1)
+    made.append(Quantity("D", float(value[0]), float(sigma[0]), "um"))
+    return made
+
+
+def _thicknesses(product: Product) -> dict[tuple[int, int], tuple[float, float]]:
+    """Slice and column -> thickness and its sigma."""
+    table = product.tables["columns"]
+    keys = zip(table["slice"].tolist(), table["col"].tolist(), strict=True)
+    return dict(zip(keys, zip(table["D"].tolist(), table["D_sigma"].tolist(), strict=True), strict=True))
+
+
+def verdict(ranked: list[Cause], both: Pair, thickness: float) -> str:
+    """Which cause is preferred, in one sentence."""
+    best, next_one = ranked[:2]
+    free = 2 * len(both.ratio) - (2 if best.name == "reflectivity" else 1)
+    if chi2_of.sf(best.chi2, free) < WRONG:
+        return (
+            f"no cause explains the two: the best, {best.name}, leaves chi squared {best.chi2:.0f} of {free}"
+        )
+    told = _told(best, both, thickness)
+    if next_one.bic - best.bic < SURE:
+        return f"{told}; or {_told(next_one, both, thickness)}: the two cannot be told apart"
+    return f"{told}: preferred by {next_one.bic - best.bic:.0f} (BIC) over {next_one.name}"
+
+
+def _told(cause: Cause, both: Pair, thickness: float) -> str:
+    source = "second" if cause.value > 0 else "first"
+    number = f"{abs(cause.value):.4f} +- {cause.sigma:.4f}"
+    if cause.name == "reflectivity":
+        return f"reflectivity: the second source meets {number} of that of the first"
+    if cause.name == "cone":
+        return f"cone: the light of the {source} source spreads by {number} rad in the plate"
+    power = line_spread_of(cause.value, thickness, float(both.wavenumber.mean()))
+    return f"line spread: lines of the {source} source are broader, as by a resolution of {power:.0f}"
