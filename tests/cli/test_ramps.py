@@ -37,3 +37,10 @@ def test_slopes_of_each_file(folder, tmp_path, capsys):
     one = sorted(folder.rglob("*uncal.fits"))[0]
     assert run("measure", "ramp", one, "--out", tmp_path / "slope.fits", "--no-plots", "-q") == 0
     assert (tmp_path / "slope.fits").exists()
+
+
+@pytest.mark.parametrize("name, pictures", [("superbias", 1), ("dark-ramp", 2)])
+def test_products_of_darks(folder, tmp_path, capsys, name, pictures):
+    told = measured(capsys, name, folder, "--out", tmp_path / "m")
+    assert len(told["products"]) == 1 and len(told["pictures"]) == pictures
+    assert {q.get("place") for q in told["products"][0]["quantities"]} >= {"1", "2", "3", "4"}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         dark,
         dark_components,
         dark_library,
+        dark_ramp,
         dark_scaling,
         dark_slope,
         defects,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         row_parity,
         sky_flat,
         stray_light,
+        superbias,
         trace,
     )
 
@@ -51,6 +53,7 @@ __all__ = [
     "dark",
     "dark_components",
     "dark_library",
+    "dark_ramp",
     "dark_scaling",
     "dark_slope",
     "defects",
@@ -71,6 +74,7 @@ __all__ = [
     "row_parity",
     "sky_flat",
     "stray_light",
+    "superbias",
     "trace",
 ]
 

@@ -15,6 +15,7 @@ from calibrant.effects import (
     charge_transfer,
     crosstalk,
     dark_library,
+    dark_ramp,
     dark_slope,
     defects,
     flat_structure,
@@ -27,6 +28,7 @@ from calibrant.effects import (
     read_noise,
     reference_pixels,
     sky_flat,
+    superbias,
 )
 from calibrant.effects._bad_pixels_kinds import Limits as BadPixels
 from calibrant.effects._crosstalk_fit import Choice as CrosstalkChoice
@@ -264,6 +266,8 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         of=("dark", "flat", "light"),
         told_by=("detector", "path"),  # each exposure for itself: what they show is not the same light
     ),
+    of_ramps("superbias", "the superbias", superbias.measure),
+    of_ramps("dark-ramp", "the dark ramp", dark_ramp.measure),
     of_ramps("one-over-f", "1/f noise", one_over_f.measure),
     of_ramps(
         "reference-pixels",

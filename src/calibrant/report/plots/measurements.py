@@ -204,6 +204,17 @@ def _ramp(product: Product) -> Makers:
         yield "jumps", partial(ramp.jump_map, product)
 
 
+def _superbias(product: Product) -> Makers:
+    if _filled(product):
+        yield "map", partial(ramp.superbias_map, product)
+
+
+def _dark_ramp(product: Product) -> Makers:
+    if _filled(product):
+        yield "map", partial(ramp.dark_ramp_map, product)
+        yield "reads", partial(ramp.dark_ramp_curves, product)
+
+
 def _read_noise(product: Product) -> Makers:
     if "read_noise" in product.planes:
         yield "map", partial(read_noise.noise_map, product)
@@ -248,6 +259,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "crosstalk": _crosstalk,
     "dark_library": _library,
     "dark_scaling": _scaling,
+    "dark_ramp": _dark_ramp,
     "dark_slope": _dark_slope,
     "dark_slope_trend": _epochs("dark", "noise", "reduced_chi2"),
     "defects": _flags,
@@ -258,6 +270,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "linearity": _linearity,
     "one_over_f": _one_over_f,
     "ramp": _ramp,
+    "superbias": _superbias,
     "read_noise": _read_noise,
     "read_noise_trend": _noise_trend,
     "reference_pixels": _reference_pixels,

@@ -1,4 +1,4 @@
-"""Ramps: slopes, how well they fit, jumps."""
+"""Ramps: slopes, how well they fit, jumps; superbias and dark ramps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from matplotlib.figure import Figure
 
 from calibrant.frame import DQ
 from calibrant.product import Product
+from calibrant.report.plots.canvas import dress
 from calibrant.report.plots.drawing import Picture
 from calibrant.report.plots.look import Look
 from calibrant.report.plots.panels import panels, product_facts, shown_plane
-from calibrant.report.plots.pixels import shown
-from calibrant.report.plots.sheets import titled
+from calibrant.report.plots.pixels import label, shown
+from calibrant.report.plots.sheets import TALL, parts, sheet, styles, table_of, titled
 
 CHI2 = (0.0, 3.0)
 """First and last grey of the reduced chi squared: 1 is what gain and read noise foretell."""
@@ -67,3 +68,55 @@ def jump_map(product: Product) -> Figure:
             flags=int(DQ.JUMP_DET | DQ.SATURATED), quantity="slope",
         )
     ])  # fmt: skip
+
+
+def superbias_map(product: Product) -> Figure:
+    """Level of every pixel after the reset, and how it scatters from ramp to ramp.
+
+    Parameters
+    ----------
+    product : Product
+        Kind ``superbias``.
+    """
+    noise = np.sqrt(product.planes["variance"] * product.planes["count"])
+    facts = product_facts(product)
+    pictures = [
+        Picture(shown_plane(product, "data"), Look(), "level", facts, quantity="level"),
+        Picture(shown(noise, None, "adu"), Look(), "scatter from ramp to ramp", quantity="scatter"),
+    ]
+    return panels(pictures, titled(product, "level and scatter"))
+
+
+def dark_ramp_map(product: Product) -> Figure:
+    """The last read of a dark ramp, above the first one.
+
+    Parameters
+    ----------
+    product : Product
+        Kind ``dark_ramp``.
+    """
+    what = shown(product.data[-1], product.planes["dq"], "adu")
+    look = Look("median", low=-3.0, high=8.0)
+    facts = (*product_facts(product), "last read above the first one")
+    return panels([Picture(what, look, titled(product, "map"), facts, quantity="dark signal")])
+
+
+def dark_ramp_curves(product: Product) -> Figure:
+    """Median of each read and output above the first read.
+
+    Parameters
+    ----------
+    product : Product
+        Kind ``dark_ramp`` with the table ``reads`` (output, time, level).
+    """
+    outputs = parts(table_of(product, "reads", "output", "time", "level"), "output")
+    looks = styles(outputs)
+    key = [look.entry(f"output {name}") for name, look in looks.items()]
+    figure, (axes,) = sheet(titled(product, "dark signal"), product_facts(product), (TALL,), key)
+    dress(axes, "time after the first read [s]", label("median dark signal", "adu"), grid=True)
+    for name, look in looks.items():
+        axes.plot(
+            outputs[name]["time"], outputs[name]["level"], color=look.colour, marker=look.marker,
+            markersize=3, linewidth=1.0,
+        )  # fmt: skip
+    return figure
