@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from calibrant.effects._etalon_compare import compare
 from calibrant.effects._etalon_fit import PLANES, Columns, Fit, fit, search, splines
+from calibrant.effects._etalon_lines import lines
 from calibrant.effects._etalon_model import UM, spreads
 from calibrant.effects._etalon_peaks import find_peaks, norm_fringe
 from calibrant.effects._etalon_tables import (
@@ -28,6 +29,7 @@ from calibrant.effects._etalon_tables import (
     quantities,
     units,
 )
+from calibrant.effects._etalon_waves import lomb_scargle
 from calibrant.effects._slice_pixels import upright
 from calibrant.effects.common import Record
 from calibrant.errors import OptionError, SelectionError, ShapeError
@@ -37,8 +39,8 @@ from calibrant.instrument.slices import SliceMap
 from calibrant.product import Kind, Product
 
 __all__ = [
-    "FORBIDS", "KIND", "NAME", "NEEDS", "REACH", "apply", "compare", "find_peaks", "measure", "norm_fringe",
-    "residual",
+    "FORBIDS", "KIND", "NAME", "NEEDS", "REACH", "apply", "compare", "find_peaks", "lines", "lomb_scargle",
+    "measure", "norm_fringe", "residual",
 ]  # fmt: skip
 
 NAME = "fringe"
