@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from calibrant.effects._campaign_model import Fitted, solve, start
+from calibrant.effects._campaign_model import SMOOTHED, Fitted, solve, start
 from calibrant.effects._campaign_strips import Strip, strip
+from calibrant.effects.common import Progress
 from calibrant.errors import SelectionError
 from calibrant.instrument.slices import SliceMap
 from calibrant.stats import mad_std
 
-PASSES = 3  # over all slices: gaps are narrow, and what one slice spills the next one has as pedestal
-LATER = 6  # steps of the second and third pass
 BIN = 0.25  # columns, of the profiles that give first shifts
 CORE = 0.85  # of a slice: where its edges do not shape the profile
 LIT = 5.0  # sigmas of a pixel: a slice that is darker has nothing to compare
@@ -48,7 +48,7 @@ def fitted(
     reference: int,
     reach: float,
     notes: list[str],
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[Slice], F8]:
     """The slices that can be compared, and the light of all slices, (campaigns, rows, cols).
 
@@ -62,25 +62,35 @@ def fitted(
         raise SelectionError(
             "no slice has light in all campaigns", got="; ".join(notes), do="give lit frames, and their map"
         )
+    with threadpool_limits(1):  # matrices are small: threads cost more than they give
+        return _in_turn(stack, strips, reference, reach, progress)
+
+
+def _in_turn(
+    stack: Stack,
+    strips: list[Strip],
+    reference: int,
+    reach: float,
+    progress: Progress | None,
+) -> tuple[list[Slice], F8]:
     light = np.zeros(stack.values.shape)
     found: dict[int, Slice] = {}
-    for number in range(PASSES):
+    for number, smooth in enumerate(SMOOTHED):  # what one slice spills into a gap is pedestal to the next
         for count, one in enumerate(strips):
             before = found.get(one.number)
             own = before.fit.light if before else np.zeros((len(stack.names), len(one.row)))
             at = (slice(None), one.row, one.col)
-            values = stack.values[at] - (light[at] - own)
+            values, variance, good = stack.values[at] - (light[at] - own), stack.variance[at], stack.good[at]
             if before is None:
-                shifts = profile_shifts(one, values, stack.good[at], reference, reach)
-                state = start(one, values, stack.good[at], shifts, reference)
-                fit = solve(one, values, stack.variance[at], stack.good[at], state, reference)
+                shifts = profile_shifts(one, values, good, reference, reach)
+                state = start(one, values, good, shifts, reference)
             else:
                 state = before.fit.state
-                fit = solve(one, values, stack.variance[at], stack.good[at], state, reference, LATER)
+            fit = solve(one, values, variance, good, state, reference, smooth)
             light[at] += fit.light - own
             found[one.number] = Slice(one, fit)
             if progress is not None:
-                progress(number * len(strips) + count + 1, PASSES * len(strips), "joint model")
+                progress(number * len(strips) + count + 1, len(SMOOTHED) * len(strips), "joint model")
     return list(found.values()), light
 
 
@@ -104,7 +114,7 @@ def _usable(stack: Stack, slices: SliceMap, notes: list[str]) -> Iterator[Strip]
 def profile_shifts(strip: Strip, values: F8, used: Bools, reference: int, reach: float) -> F8:
     """Columns by which the structure of each campaign lies to the right of the reference's; from profiles.
 
-    The profile is the mean over rows of what a pixel has of the mean of its row; the shift is that of the best
+    The profile is the mean over rows of a pixel's part of the mean of its row; the shift is that of the best
     correlation, within `reach`.
     """
     half = CORE * (strip.across.max() - strip.across.min()) / 2
@@ -113,7 +123,7 @@ def profile_shifts(strip: Strip, values: F8, used: Bools, reference: int, reach:
     shifts = np.zeros(len(values))
     for k, profile in enumerate(profiles):
         if k != reference:
-            shifts[k] = BIN * steps[np.argmax([_alike(profile, profiles[reference], s) for s in steps])]
+            shifts[k] = BIN * steps[np.argmax([_alike(profile, profiles[reference], int(s)) for s in steps])]
     return shifts
 
 
@@ -135,7 +145,7 @@ def _profile(strip: Strip, values: F8, used: Bools, half: float) -> F8:
 
 def _alike(one: F8, other: F8, step: int) -> float:
     """Correlation of a profile with another that is moved by `step` bins."""
-    n = len(one) - abs(int(step))
+    n = len(one) - abs(step)
     a, b = (one[step:], other[:n]) if step >= 0 else (one[:n], other[-step:])
     if n < len(one) // 3 or a.std() == 0 or b.std() == 0:
         return -1.0
@@ -143,9 +153,7 @@ def _alike(one: F8, other: F8, step: int) -> float:
 
 
 def noise(values: F8, good: Bools) -> float:
-    """Variance of a frame that does not state its own: from differences of neighbours along the dispersion."""
+    """Variance of a frame that does not state its own: from neighbours along the dispersion."""
     pairs = good[2:] & good[1:-1] & good[:-2]
     rest = (values[2:] - 2 * values[1:-1] + values[:-2])[pairs]
     return float(mad_std(rest)) ** 2 / 6 if rest.size else 1.0
-
-

@@ -1,8 +1,8 @@
 """The joint model of one slice in all campaigns: illumination, structure, spectrum; gain, shifts, pedestals.
 
-``value = gain S(along - dispersion) E(across - edge) P(across - structure) + pedestal``, with the spectrum S,
-the illumination E of a slice with blurred edges and its structure P common to all campaigns. S and P are cubic
-B-splines; all is solved at once by damped Gauss-Newton steps, so that sigmas know of each other.
+``value = gain S(along - dispersion) E(across - edge) P(across - structure) + pedestal``, with the spectrum
+S, the illumination E of a slice with blurred edges and its structure P common to all campaigns. S and P are
+cubic B-splines; all is solved at once by damped Gauss-Newton steps, so that sigmas know of each other.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solveh_banded
 from scipy.sparse import csr_matrix
 from scipy.special import erf
 
 from calibrant.effects._campaign_strips import Strip
 from calibrant.stats import mad_std
 
-KNOTS = 0.6  # columns between the knots of the structure: it may vary within three
+KNOTS = 0.5
 BLUR = 0.8, 0.25, 3.0  # columns: first guess, least and largest sigma of edges
 OWN = ("gain", "edge", "structure", "dispersion", "pedestal")
+PAD = 4  # rows of the spectrum beyond the detector, where lines of one wavelength are tilted
 STEPS = 15
+WIDE = 0.8  # of a slice: where its edges do not matter
+DAMPING = 1e-3  # of the first step
 STILL = 1e-4  # columns, rows: a step as small as this is the last one
-SMOOTHED = 1e-6  # of second differences of the structure, relative to what the best measured place weighs
+SMOOTHED = 1e-4, 1e-5, 1e-6, 1e-6
+"""Weight of second differences of the structure in each pass, relative to its best measured place."""
 CLIP = 8.0, 0.1  # sigmas, and part of the light: pixels further off both are left out
 F8 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -49,16 +54,17 @@ class State:
     first: float  # place of the first knot of the structure
 
     def moved(self, step: F8) -> State:
-        """The state after a step; blur and edges stay within bounds."""
-        n, m = len(self.structure), len(self.spectrum)
+        """The state after a step (spectrum first); blur and edges stay within bounds."""
+        m, n = len(self.spectrum), len(self.structure)
+        spectrum, step = step[:m], step[m:]
         edges = self.edges + np.clip(step[:3], -0.5, 0.5)
         edges[2] = np.clip(edges[2], *BLUR[1:])
-        own = step[3 + n + m :].reshape(self.own.shape).copy()
+        own = step[3 + n :].reshape(self.own.shape).copy()
         own[:, 1:4] = np.clip(own[:, 1:4], -0.5, 0.5)
         return State(
             edges,
             self.structure + step[3 : 3 + n],
-            self.spectrum + step[3 + n : 3 + n + m],
+            self.spectrum + spectrum,
             self.own + own,
             self.first,
         )
@@ -117,7 +123,7 @@ def illumination(edges: F8, place: F8) -> tuple[F8, F8]:
 def light(state: State, strip: Strip, campaign: int) -> F8:
     """What one campaign shows of a slice, without its pedestal; (n,)."""
     gain, edge, structure, dispersion, _ = state.own[campaign]
-    spectrum = spline(state.spectrum, strip.along - dispersion + 1)[0]
+    spectrum = spline(state.spectrum, strip.along - dispersion + 1 + PAD)[0]
     inner = spline(state.structure, _knots(strip.across - structure, state))[0]
     seen: F8 = gain * spectrum * illumination(state.edges, strip.across - edge)[0] * inner
     return seen
@@ -146,18 +152,67 @@ def start(strip: Strip, values: F8, used: Bools, shifts: F8, reference: int) -> 
     count = np.bincount(strip.row[here], minlength=strip.rows)
     total = np.bincount(strip.row[here], values[reference][here] - own[reference, 4], strip.rows)
     known = np.flatnonzero(count)
-    level = np.interp(np.arange(-1, strip.rows + 2), known, total[known] / count[known])
+    level = np.interp(np.arange(-1 - PAD, strip.rows + 2 + PAD), known, total[known] / count[known])
     first = strip.across.min() - 2 * KNOTS - np.abs(shifts).max()
     last = strip.across.max() + 2 * KNOTS + np.abs(shifts).max()
     structure = np.ones(int(np.ceil((last - first) / KNOTS)) + 3)
     return State(edges, structure, level, own, float(first))
 
 
-WIDE = 0.8  # of a slice: where its edges do not matter
+@dataclass(frozen=True, eq=False)
+class _Equations:
+    """Normal equations: the spectrum knows of itself in a narrow band, of all else in `cross`.
+
+    Attributes
+    ----------
+    band : ndarray
+        (4, m): upper diagonals, as of `scipy.linalg.solveh_banded`.
+    cross, rest : ndarray
+        (m, q), (q, q): of edges, structure and `State.own`, in this order.
+    gradient : ndarray
+        (m + q,).
+    total, chi : float
+        What is made least, and its part that comes from the pixels.
+    """
+
+    band: F8
+    cross: F8
+    rest: F8
+    gradient: F8
+    total: float
+    chi: float
+
+    def schur(self, damping: float) -> tuple[F8, F8]:
+        """The spectrum solved for all else and for its gradient, (m, q + 1), and what is left of `rest`."""
+        band, rest = self.band.copy(), self.rest + np.diag(damping * np.diag(self.rest))
+        band[-1] *= 1 + damping
+        m = len(self.cross)
+        solved: F8 = solveh_banded(band, np.column_stack([self.cross, self.gradient[:m]]))
+        return solved, rest - self.cross.T @ solved[:, :-1]
+
+    def step(self, damping: float, still: Bools | None = None) -> F8:
+        """The damped step, (m + q,); parameters that are `still`, (q,), do not move."""
+        m = len(self.cross)
+        solved, left = self.schur(damping)
+        scale = np.sqrt(np.diag(self.rest))
+        wanted = (self.gradient[m:] - self.cross.T @ solved[:, -1]) / scale
+        left = left / np.outer(scale, scale)
+        if still is not None:
+            left[still] = left[:, still] = wanted[still] = 0.0
+            left[still, still] = 1.0
+        others = np.linalg.solve(left, wanted) / scale
+        return np.concatenate([solved[:, -1] - solved[:, :-1] @ others, others])
+
+    def covariance(self, count: int) -> F8:
+        """Of the last `count` parameters."""
+        scale = np.sqrt(np.diag(self.rest))
+        inverse = np.linalg.inv(self.schur(0.0)[1] / np.outer(scale, scale))[-count:, -count:]
+        found: F8 = inverse / np.outer(scale[-count:], scale[-count:])
+        return found
 
 
 def solve(
-    strip: Strip, values: F8, variance: F8, used: Bools, state: State, reference: int, steps: int = STEPS
+    strip: Strip, values: F8, variance: F8, used: Bools, state: State, reference: int, smooth: float
 ) -> Fitted:
     """The joint fit of a slice, from a first guess.
 
@@ -165,42 +220,46 @@ def solve(
     ----------
     values, variance, used : ndarray
         (campaigns, n): of the strip's pixels, light of other slices taken off.
+    smooth : float
+        Weight of second differences of the structure: edges and structure trade in a long valley, which is
+        entered from its smooth end.
     """
-    damping, used, kept = 1e-3, used.copy(), used
-    equations = _equations(strip, values, variance, used, state, reference)
-    for number in range(steps):
-        step = _step(*equations[:2], damping)
-        trial = state.moved(step)
-        tried = _equations(strip, values, variance, used, trial, reference)
-        if tried[2] > equations[2] * (1 + 1e-9):
+    damping, used = DAMPING, used.copy()
+    equations = _equations(strip, values, variance, used, state, reference, smooth)
+    for number in range(STEPS):
+        trial = state.moved(equations.step(damping))
+        tried = _equations(strip, values, variance, used, trial, reference, smooth)
+        trial = trial.moved(tried.step(damping, _places(state)))
+        tried = _equations(strip, values, variance, used, trial, reference, smooth)
+        if tried.total > equations.total * (1 + 1e-9):
             damping *= 10
             if damping > 1e8:
                 break
             continue
         moved = np.abs(trial.own - state.own)[:, 1:4].max()
         state, equations, damping = trial, tried, max(damping / 10, 1e-9)
-        if number >= 2:
-            kept = _kept(strip, values, variance, used, state)
-        if moved < STILL and np.array_equal(kept & used, used):
+        if number < 2 and moved > STILL:
+            continue
+        kept = used & _kept(strip, values, variance, used, state)
+        if not np.array_equal(kept, used):
+            used = kept
+            equations = _equations(strip, values, variance, used, state, reference, smooth)
+        elif moved < STILL:
             break
-        if not np.array_equal(kept & used, used):
-            used &= kept
-            equations = _equations(strip, values, variance, used, state, reference)
-    freedom = max(int(used.sum()) - len(equations[1]), 1)
-    chi = float(np.sqrt(equations[3] / freedom))
-    covariance = _covariance(equations[0], state.own.size)
+    freedom = max(int(used.sum()) - len(equations.gradient), 1)
+    chi = float(np.sqrt(equations.chi / freedom))
+    covariance = equations.covariance(state.own.size)
     fixed = slice(len(OWN) * reference, len(OWN) * reference + 4)
     covariance[fixed] = covariance[:, fixed] = 0.0
     seen = np.array([light(state, strip, k) for k in range(len(values))])
     return Fitted(state, covariance * max(chi, 1.0) ** 2, chi, seen, used)
 
 
-def _covariance(matrix: F8, count: int) -> F8:
-    """Of the last `count` parameters."""
-    scale = np.sqrt(np.diag(matrix))
-    inverse = np.linalg.inv(matrix / np.outer(scale, scale))[-count:, -count:]
-    found: F8 = inverse / np.outer(scale[-count:], scale[-count:])
-    return found
+def _places(state: State) -> Bools:
+    """Edges and shifts: all that the model does not know by products alone; (q,)."""
+    own = np.zeros(state.own.shape, bool)
+    own[:, 1:4] = True
+    return np.concatenate([np.ones(3, bool), np.zeros(len(state.structure), bool), own.ravel()])
 
 
 def _kept(strip: Strip, values: F8, variance: F8, used: Bools, state: State) -> Bools:
@@ -211,105 +270,87 @@ def _kept(strip: Strip, values: F8, variance: F8, used: Bools, state: State) -> 
         rest = np.abs(values[k] - seen - state.own[k, 4])
         sigma = np.sqrt(variance[k])
         scale = max(float(mad_std((rest / sigma)[used[k]])), 1.0)
-        kept[k] &= rest < np.maximum(CLIP[0] * scale * sigma, CLIP[1] * np.abs(seen))
+        with np.errstate(invalid="ignore"):
+            kept[k] &= rest < np.maximum(CLIP[0] * scale * sigma, CLIP[1] * np.abs(seen))
     return kept
 
 
-def _step(matrix: F8, gradient: F8, damping: float) -> F8:
-    scale = np.sqrt(np.diag(matrix))
-    scaled = matrix / np.outer(scale, scale) + damping * np.eye(len(scale))
-    found: F8 = np.linalg.solve(scaled, gradient / scale) / scale
-    return found
-
-
 def _equations(
-    strip: Strip, values: F8, variance: F8, used: Bools, state: State, reference: int
-) -> tuple[F8, F8, float, float]:
-    """Normal matrix, gradient, what is made least, and its part that comes from the pixels."""
-    n, m = len(state.structure), len(state.spectrum)
-    size = 3 + n + m + state.own.size
-    matrix, gradient, chi = np.zeros((size, size)), np.zeros(size), 0.0
+    strip: Strip, values: F8, variance: F8, used: Bools, state: State, reference: int, smooth: float
+) -> _Equations:
+    m, q = len(state.spectrum), 3 + len(state.structure) + state.own.size
+    band, cross, rest = np.zeros((4, m)), np.zeros((m, q)), np.zeros((q, q))
+    gradient, chi = np.zeros(m + q), 0.0
     for k in range(len(values)):
         here = np.flatnonzero(used[k])
-        columns, slopes, model = _derivatives(strip, state, k, here)
+        first, by_spectrum, by_others, model = _derivatives(strip, state, k, here)
         weight = 1 / np.sqrt(variance[k][here])
-        rest = (values[k][here] - model) * weight
-        jacobian = csr_matrix(
-            (
-                (slopes * weight[:, None]).ravel(),
-                columns.ravel(),
-                np.arange(0, columns.size + 1, columns.shape[1]),
-            ),
-            shape=(len(here), size),
+        off = (values[k][here] - model) * weight
+        by_spectrum *= weight[:, None]
+        by_others *= weight[:, None]
+        columns = first[:, None] + np.arange(4)
+        spectrum = csr_matrix(
+            (by_spectrum.ravel(), columns.ravel(), np.arange(0, columns.size + 1, 4)), (len(here), m)
         )
-        matrix += (jacobian.T @ jacobian).toarray()
-        gradient += jacobian.T @ rest
-        chi += float(rest @ rest)
-    total = chi + _regular(state, matrix, gradient)
-    base = 3 + n + m + len(OWN) * reference
+        for i in range(4):
+            for j in range(i, 4):
+                product = np.bincount(first, by_spectrum[:, i] * by_spectrum[:, j], m - j)
+                band[3 - (j - i), j:] += product
+        cross += spectrum.T @ by_others
+        rest += by_others.T @ by_others
+        gradient[:m] += spectrum.T @ off
+        gradient[m:] += by_others.T @ off
+        chi += float(off @ off)
+    total = chi + _smooth(state, band, rest, gradient, smooth)
+    base = q - state.own.size + len(OWN) * reference
     for fixed in range(base, base + 4):  # the reference is where all others are measured from
-        matrix[fixed] = matrix[:, fixed] = gradient[fixed] = 0.0
-        matrix[fixed, fixed] = 1.0
-    return matrix, gradient, total, chi
+        cross[:, fixed] = rest[fixed] = rest[:, fixed] = gradient[m + fixed] = 0.0
+        rest[fixed, fixed] = 1.0
+    return _Equations(band, cross, rest, gradient, total, chi)
 
 
 def _derivatives(
     strip: Strip, state: State, k: int, here: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], F8, F8]:
-    """Parameters that each pixel knows of, (n, 16), its derivatives by them, and the model, (n,)."""
+) -> tuple[NDArray[np.int64], F8, F8, F8]:
+    """By the spectrum, first index and (n, 4); by all else, (n, q); and the model, (n,)."""
     gain, edge, structure, dispersion, pedestal = state.own[k]
-    across, along = strip.across[here], strip.along[here]
-    n, m = len(state.structure), len(state.spectrum)
-    first_s, values_s, slopes_s = cubic(along - dispersion + 1, m)
+    across = strip.across[here]
+    n = len(state.structure)
+    first_s, values_s, slopes_s = cubic(strip.along[here] - dispersion + 1 + PAD, len(state.spectrum))
     first_p, values_p, slopes_p = cubic(_knots(across - structure, state), n)
-    near_s = state.spectrum[first_s[:, None] + np.arange(4)]
-    near_p = state.structure[first_p[:, None] + np.arange(4)]
+    columns = first_p[:, None] + np.arange(4)
+    near_s, near_p = state.spectrum[first_s[:, None] + np.arange(4)], state.structure[columns]
     spectrum, spectrum_slope = (np.einsum("ij,ij->i", v, near_s) for v in (values_s, slopes_s))
     inner, inner_slope = (np.einsum("ij,ij->i", v, near_p) for v in (values_p, slopes_p))
     lit, lit_slopes = illumination(state.edges, across - edge)
-    seen = spectrum * lit * inner
-    own = np.stack(
-        [
-            seen,
-            gain * spectrum * inner * (lit_slopes[:, 0] + lit_slopes[:, 1]),
-            -gain * spectrum * lit * inner_slope / KNOTS,
-            -gain * spectrum_slope * lit * inner,
-            np.ones(len(here)),
-        ],
-        axis=-1,
-    )
-    shapes = (gain * spectrum * inner)[:, None] * lit_slopes
-    parts = [
-        shapes,
-        (gain * spectrum * lit)[:, None] * values_p,
-        (gain * lit * inner)[:, None] * values_s,
-        own,
-    ]
-    columns = [
-        np.broadcast_to(np.arange(3), (len(here), 3)),
-        3 + first_p[:, None] + np.arange(4),
-        3 + n + first_s[:, None] + np.arange(4),
-        np.broadcast_to(3 + n + m + 5 * k + np.arange(5), (len(here), 5)),
-    ]
-    return np.concatenate(columns, axis=1), np.concatenate(parts, axis=1), gain * seen + pedestal
+    others = np.zeros((len(here), 3 + n + state.own.size))
+    others[:, :3] = (gain * spectrum * inner)[:, None] * lit_slopes
+    others[np.arange(len(here))[:, None], 3 + columns] = (gain * spectrum * lit)[:, None] * values_p
+    own = 3 + n + len(OWN) * k
+    others[:, own] = spectrum * lit * inner
+    others[:, own + 1] = others[:, 0] + others[:, 1]  # both edges together
+    others[:, own + 2] = -gain * spectrum * lit * inner_slope / KNOTS
+    others[:, own + 3] = -gain * spectrum_slope * lit * inner
+    others[:, own + 4] = 1.0
+    return first_s, (gain * lit * inner)[:, None] * values_s, others, gain * others[:, own] + pedestal
 
 
-def _regular(state: State, matrix: F8, gradient: F8) -> float:
+def _smooth(state: State, band: F8, rest: F8, gradient: F8, smooth: float) -> float:
     """Structure is smooth where no pixel looks, and 1 on average; spectra stay where no pixel looks."""
-    n, m = len(state.structure), len(state.spectrum)
-    structure, spectrum = slice(3, 3 + n), slice(3 + n, 3 + n + m)
-    best = float(np.diag(matrix)[structure].max())
-    second = np.diff(np.eye(n), 2, axis=0) * np.sqrt(SMOOTHED * best)
+    m, n = len(state.spectrum), len(state.structure)
+    structure, total = slice(3, 3 + n), 0.0
+    best = float(np.diag(rest)[structure].max())
+    bent = np.diff(np.eye(n), 2, axis=0) * np.sqrt(smooth * best)
     mean = np.full((1, n), np.sqrt(best) / n)
-    total = 0.0
-    for rows, wanted in ((second, 0.0), (mean, np.sqrt(best))):
-        rest = wanted - rows @ state.structure
-        matrix[structure, structure] += rows.T @ rows
-        gradient[structure] += rows.T @ rest
-        total += float(rest @ rest)
-    curve = np.diff(np.eye(m), 2, axis=0)
-    weight = 1e-8 * float(np.diag(matrix)[spectrum].max())
-    matrix[spectrum, spectrum] += weight * (curve.T @ curve)
-    bent = curve @ state.spectrum
-    gradient[spectrum] -= weight * (curve.T @ bent)
-    return total + weight * float(bent @ bent)
+    for rows, wanted in ((bent, 0.0), (mean, np.sqrt(best))):
+        off = wanted - rows @ state.structure
+        rest[structure, structure] += rows.T @ rows
+        gradient[m:][structure] += rows.T @ off
+        total += float(off @ off)
+    weight = 1e-8 * float(band[-1].max())
+    curve = np.diff(state.spectrum, 2)
+    for offset, factors in ((0, (1, 4, 1)), (1, (-2, -2)), (2, (1,))):
+        for i, factor in enumerate(factors):
+            band[3 - offset, offset + i : offset + i + m - 2] += weight * factor
+    gradient[:m] -= weight * np.convolve(curve, (1, -2, 1))
+    return total + weight * float(curve @ curve)

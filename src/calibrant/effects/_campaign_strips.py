@@ -79,7 +79,7 @@ def strip(slices: SliceMap, number: int) -> Strip:
                 expected="one direction",
                 do="leave the slice out, or correct its map",
             )
-        along = row + slope[row] * away / step[row]
+        along = along + slope[row] * away / step[row]
         with np.errstate(divide="ignore"):
             wavenumber = 1e4 / middle
     return Strip(number, row, col, away * scale[row], along, own[row, col], wavenumber, len(own))
@@ -109,7 +109,9 @@ def _lines(plane: F8, own: Bools, rows: NDArray[np.int64], centre: F8) -> tuple[
     for row in rows:
         cols = np.flatnonzero(good[row])
         if len(cols) >= LEAST:
-            slope[row], value[row] = np.polyfit(cols - centre[row], plane[row, cols], 1)
+            slope[row], value[row] = np.polyfit(cols - float(centre[row]), plane[row, cols], 1).astype(
+                np.float64
+            )
     known = rows[np.isfinite(value[rows])]
     if len(known) <= SMOOTH:
         raise SelectionError("the map of a slice has no values", do="give a map with wavelengths, or none")
@@ -119,5 +121,4 @@ def _lines(plane: F8, own: Bools, rows: NDArray[np.int64], centre: F8) -> tuple[
 def _smoothed(values: F8, rows: NDArray[np.int64], count: int) -> F8:
     u = 2 * np.arange(count) / max(count - 1, 1) - 1
     fitted = np.polynomial.polynomial.polyfit(u[rows], values[rows], SMOOTH)
-    smooth: F8 = np.polynomial.polynomial.polyval(u, fitted)
-    return smooth
+    return np.asarray(np.polynomial.polynomial.polyval(u, fitted), np.float64)

@@ -24,6 +24,7 @@ EFFECTS = (
     "row_parity",
     "stray_light",
     "flatness",
+    "campaigns",
     "fringe",
     "trace",
     "dark",
