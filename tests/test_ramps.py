@@ -32,7 +32,7 @@ CARDS = {
 
 def counts(shape=SHAPE, dtype="u2", seed=0):
     values = np.random.default_rng(seed).integers(0, 20_000, shape)
-    climb = 1000 * np.arange(shape[-3])[:, None, None] if len(shape) > 2 else 0
+    climb = np.minimum(1000 * np.arange(shape[-3]), 40_000)[:, None, None] if len(shape) > 2 else 0
     return (values + climb).astype(dtype)
 
 

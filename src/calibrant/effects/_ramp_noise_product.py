@@ -19,7 +19,7 @@ from calibrant.effects._ramp_noise_factors import factors
 from calibrant.effects.common import Record, product_keys
 from calibrant.errors import BudgetError, ConfigError, OptionError, SelectionError
 from calibrant.exposures import Exposures
-from calibrant.exposures.ramps import Ramp, refuse_mixed
+from calibrant.exposures.ramps import Ramp, refuse_mixed, remarks_of
 from calibrant.frame import DQ
 from calibrant.instrument.clock import Border, Clock
 from calibrant.product import Product, Quantity
@@ -91,11 +91,14 @@ def measured(
     ramps = _useful(ramps, method, record)
     place = place_of(exposures, ramps)
     saturation = exposures.instrument.nominal(exposures[0]).saturation
+    if saturation is None and ramps[0].dtype == np.uint16:
+        saturation = 65535.0  # the end of the counter
     task = Scatter(
         ramps, method, options, place.good, edges_of(place.outputs[0], options.box),
         math.inf if saturation is None or options.as_published else saturation,
     )  # fmt: skip
     raw = run(task, progress=progress, runner=runner, budget=budget)
+    record.notes += remarks_of(ramps)
     return _product(exposures, task, raw, place, record, products)
 
 
@@ -116,8 +119,6 @@ def _useful(ramps: list[Ramp], method: Method, record: Record) -> list[Ramp]:
     if odd and method != "residual" and record.options["group_diff_type"] == "independent":
         told = ", ".join(map(str, odd))
         record.notes.append(f"the last group of ramps with an odd number of groups ({told}) has no partner")
-    if not record.options["as_published"] and not any(ramp.has_read_dq for ramp in kept):
-        record.notes.append("no file has flags of groups (GROUPDQ): jumps are left to the clip")
     return kept
 
 

@@ -19,7 +19,7 @@ from calibrant.effects._ramp_slopes import bands, facts_of
 from calibrant.effects.common import Record, product_keys
 from calibrant.errors import SelectionError, ShapeError
 from calibrant.exposures import Exposures
-from calibrant.exposures.ramps import Ramp, refuse_mixed
+from calibrant.exposures.ramps import Ramp, refuse_mixed, remarks_of
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.product import Kind, Product, Quantity
 from calibrant.stack.pixel import PixelStep, apply_steps
@@ -135,6 +135,7 @@ def measure(
     found = _Found()
     for part, ramps in walked:
         (_darks if part[0].kind == "dark" else _flats)(part, ramps, task, found)
+    record.notes += [sentence for _, ramps in walked for sentence in remarks_of(ramps)]
     if len(flats) == 0:
         record.notes.append("there are no flats: dead, deaf and open pixels were not looked for")
     if len(darks) == 0:

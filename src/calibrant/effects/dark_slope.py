@@ -17,7 +17,7 @@ from calibrant.effects._ramp_slopes import Band, bands, facts_of
 from calibrant.effects._verdicts import trend
 from calibrant.effects.common import Record, product_keys
 from calibrant.exposures import Exposures
-from calibrant.exposures.ramps import refuse_mixed
+from calibrant.exposures.ramps import refuse_mixed, remarks_of
 from calibrant.frame import DQ, NO_DATA
 from calibrant.product import Kind, Product, Quantity
 from calibrant.stack.run import parse_budget
@@ -106,6 +106,7 @@ def measure(
         for name, plane in _mean(band).items():
             planes[name][band.rows] = plane
         rows[:, :, band.rows] = _drift(band, planes["data"][band.rows], output[band.rows], rows.shape[3])
+    record.notes += remarks_of(ramps)
     planes["dq"][edge] |= np.uint32(DQ.REFERENCE_PIXEL | DQ.NON_SCIENCE)
     record.options |= {"gain": facts.gain, "read_noise": facts.read_noise, "saturation": facts.saturation}
     if not np.isfinite(planes["data"][~edge]).any():

@@ -24,7 +24,7 @@ from calibrant.effects._ramp_slopes import pattern_of as pattern_of_ramp
 from calibrant.effects.common import Record, product_keys
 from calibrant.errors import OptionError, ShapeError, UnitError
 from calibrant.exposures import Exposures
-from calibrant.exposures.ramps import refuse_mixed
+from calibrant.exposures.ramps import refuse_mixed, remarks_of
 from calibrant.frame import DQ, Frame
 from calibrant.product import Kind, Product, Provenance, Quantity
 from calibrant.stats import finite_median
@@ -220,6 +220,7 @@ def _of_exposures(
     )
     made = wanted.planes(values, design_of_ramps(ramps, times), facts, flags_of(ramps))
     border = exposures.instrument.reference(ramps[0].exposure)
+    record.notes += remarks_of(ramps)
     made["dq"] = made.pop("flags").astype(np.uint32) | flags_of_pixels(ramps, border)
     record.options |= wanted.options(told.saturation) | {"gain": told.gain, "read_noise": told.read_noise}
     keys = {name: value for name, value in product_keys(exposures, MATCH_AS).items() if name != "shape"}

@@ -28,7 +28,7 @@ from calibrant.effects._ramp_mean import (
 from calibrant.effects.common import Record
 from calibrant.errors import OptionError, SelectionError
 from calibrant.exposures import Exposures
-from calibrant.exposures.ramps import Ramp, refuse_mixed
+from calibrant.exposures.ramps import Ramp, refuse_mixed, remarks_of
 from calibrant.frame import DQ, Frame
 from calibrant.product import Kind, Product, Quantity
 from calibrant.stack.run import parse_budget
@@ -108,12 +108,15 @@ def measure(
     share = np.array([_share(one, method) for one in ramps])
     record = Record({"method": method, "saturation": top}, known=True)
     planes = _walked(ramps, share, top, parse_budget(budget), progress)
+    record.notes += remarks_of(ramps)
     edge = edge_of(exposures, ramps[0])
     noise = np.sqrt(planes["variance"] * planes["count"])
     light = ~edge & np.isfinite(noise)
     typical = float(np.median(noise[light])) if light.any() else np.inf
     planes["dq"] = flags_of(planes["count"], edge, noise > NOISY * typical, DQ.UNRELIABLE_BIAS)
     total = sum(one.integrations for one in ramps)
+    if not light.any():
+        record.notes.append("no pixel has a level: all are saturated, flagged or without finite reads")
     if total < 3:
         record.notes.append(f"{total} ramps show no outlier: three or more are advised")
     output = np.where(edge, -1, exposures.instrument.clock(ramps[0].exposure).output_of())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.exposures.ramps import Ramp, wrapped
+from calibrant.exposures.ramp_seen import ranges, wrapped
+from calibrant.exposures.ramps import Ramp
 from calibrant.frame import DQ
 
 BUDGET = 16_000_000  # bytes
@@ -37,8 +37,10 @@ def faults(ramp: Ramp, budget: int = BUDGET) -> tuple[str, ...]:
     for rows in ramp.bands(budget, itemsize=2 * ramp.dtype.itemsize + 3):
         values, flags = ramp.values(rows), ramp.read_dq(rows)
         numbers += np.isfinite(values).sum(axis=(2, 3))
-        around += int(wrapped(values)[:, -1:].any(axis=(0, 1)).sum())
+        if values.dtype != np.uint16:  # of those, the ramp itself knows
+            around += int(wrapped(values)[:, -1:].any(axis=(0, 1)).sum())
         lost += _saturated(ramp, values, flags)
+    around += ramp.seen.wraps
     told = [*ramp.remarks]
     told += (f"{ramp.name}: {sentence}" for sentence in _sentences(ramp, numbers, around, lost))
     return tuple(told)
@@ -67,10 +69,3 @@ def _sentences(ramp: Ramp, numbers: NDArray[np.int64], around: int, lost: NDArra
         if count:
             part = "all" if count == pixels else f"{count} of {pixels}"
             yield f"{part} pixels are saturated in all groups of integration {integration}"
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers in rising order as text: ``3-5, 9``."""
-    runs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
-    parts = [[int(number) for _, number in run] for _, run in runs]
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in parts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calibrant.errors import FileError, SelectionError, ShapeError
 from calibrant.exposures.grouping import cell_text
+from calibrant.exposures.ramp_seen import Seen, wrapped
 from calibrant.exposures.scan import Item, ramp_keys
 from calibrant.files.header import inspect
 from calibrant.files.layouts import FlagPlane
@@ -25,7 +26,6 @@ PATTERN = (
     "slowaxis", "outputs",
 )  # fmt: skip
 """Facts that ramps measured together share, beside their rows and columns."""
-WRAPPED = 1 << 15  # adu: no pixel loses half of what 16 bits hold from one group to the next
 NAMED = 12  # files of one pattern that a message names before it counts
 EVERY = slice(None)
 Shape = tuple[int, int, int, int]
@@ -43,6 +43,8 @@ class Ramp:
     unit : str
     name : str
         The file, or what the frame is called.
+    seen : Seen
+        What is wrong with the numbers read so far: see `remarks_of`.
     """
 
     exposure: Exposure
@@ -51,6 +53,7 @@ class Ramp:
     name: str
     _file: RampFile | None = field(default=None, repr=False)
     _planes: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    seen: Seen = field(default_factory=Seen, repr=False)
 
     @property
     def integrations(self) -> int:
@@ -114,7 +117,8 @@ class Ramp:
         Returns
         -------
         array of uint16 or float32 (integrations, groups, rows, cols)
-            In `unit`, native byte order. NaN stays NaN.
+            In `unit`, native byte order. NaN stays NaN. Counts of 16 bits that wrapped around become 65535,
+            from there to the end of the ramp: such a pixel is saturated; `seen` counts it.
 
         Raises
         ------
@@ -124,17 +128,18 @@ class Ramp:
         ShapeError
             If `out` does not fit.
         """
+        leading, first = self._leading(integrations, groups), rows.indices(self.shape[2])[0]
         if self._file is None:
-            part = self._planes["data"][integrations, groups, rows]
-            if out is None:
-                return np.array(part, self.dtype)
-            out[...] = part
-            return out
-        leading = self._leading(integrations, groups)
-        found = read_rows(self._file.data, rows, leading, out)
-        if self._file.is_signed:
-            self._refuse_wrapped(found, leading)
-        return found.astype(self.dtype, copy=False)
+            found = np.empty_like(part := self._planes["data"][integrations, groups, rows], self.dtype, "C")
+            found = found if out is None else out
+            found[...] = part
+        else:
+            found = read_rows(self._file.data, rows, leading, out)
+            if self._file.is_signed:
+                self._refuse_wrapped(found, leading)
+            found = found.astype(self.dtype, copy=False)
+        self.seen.look(found, first, leading)
+        return found
 
     def read_dq(
         self, rows: slice = EVERY, *, integrations: slice = EVERY, groups: slice = EVERY
@@ -209,26 +214,6 @@ class Ramp:
             )
 
 
-def wrapped(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Values behind the end of a counter: True from the group on that fell by more than half of 16 bits.
-
-    Parameters
-    ----------
-    values : array (integrations, groups, rows, cols)
-        Of any number type, adu.
-
-    Returns
-    -------
-    array of bool
-        Of the same shape.
-    """
-    late = np.zeros(values.shape, np.bool_)
-    for group in range(1, values.shape[1]):
-        before, after = values[:, group - 1], values[:, group]
-        late[:, group] = late[:, group - 1] | ((before > after) & (before - after > WRAPPED))
-    return late
-
-
 def ramp_of(item: Item, instrument: Instrument) -> Ramp:
     """The ramp of one exposure; no pixel of a file is read.
 
@@ -287,6 +272,17 @@ def refuse_mixed(ramps: Sequence[Ramp], *, also: Sequence[str] = ()) -> None:
                 f"ramps of several kinds cannot be measured together, their {key} differs: {told}",
                 do=f"select one, such as by {key}" if key != "size" else "select one size (rows x cols)",
             )
+
+
+def remarks_of(ramps: Sequence[Ramp]) -> list[str]:
+    """What is to be known of ramps that were read: flags that files lack, wrapped counters, empty groups."""
+    lacking = [ramp.name for ramp in ramps if ramp._file is not None and not ramp.has_read_dq]
+    notes = [f"{ramp.name}: {sentence}" for ramp in ramps for sentence in ramp.seen.sentences()]
+    if lacking:
+        many = "no file has" if len(lacking) == len(ramps) else f"{_named(lacking)} have"
+        no = "" if len(lacking) == len(ramps) else "no "
+        notes.append(f"{many} {no}flags of groups (GROUPDQ): no group is known to be saturated or hit")
+    return notes
 
 
 def _ramp(
