@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -36,7 +37,12 @@ def run(cell: dict[str, Any], namespace: dict[str, Any]) -> Any:
 
 
 def test_every_example_is_played() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["ccd_night", "dark_scaling", "isr_exploration"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "ccd_night",
+        "dark_scaling",
+        "infrared_noise",
+        "isr_exploration",
+    ]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
@@ -94,3 +100,20 @@ def test_dark_scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for model, expected in published.items():
         assert rows["value"][rows["model"] == model] == pytest.approx(expected, rel=1e-4)
     assert namespace["clean"].did("dark")
+
+
+def test_infrared_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace, shown = play(EXAMPLES / "infrared_noise.ipynb")
+    assert sum(type(value).__name__ == "Figure" for value in shown) == 7
+    assert 0.9 < namespace["old"] / namespace["middle"](namespace["found"]["ramp"]) < 0.94
+    (change,) = [q for q in namespace["change"].quantities if q.name == "read_noise" and not q.place]
+    assert 0.05 < change.difference < 0.2
+    assert change.sigma < change.difference / 5
+    truth = namespace["truth"]
+    for output in "1234":
+        one = namespace["parts"].quantity("white_noise", output)
+        assert abs(one.value - np.hypot(truth.quantity("white", output).value, 12**-0.5)) < 4 * one.sigma
+    scatter = namespace["scatter"]
+    assert max(scatter["median"], scatter["optimal"]) < 0.95 * scatter["none"]
+    assert (tmp_path / "readnoise.fits").is_file()

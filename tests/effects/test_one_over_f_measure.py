@@ -223,12 +223,14 @@ def differences():
 
 
 def test_corrections_leave_less_and_the_best_weights_least(product, differences):
-    left = {}
+    left, levels = {}, {}
     for sides in ("none", "median", "optimal"):
         found = one_over_f.apply(image(differences), product, sides=sides)
         assert found.did("one_over_f") and found.history[-1].product == product.identity
         left[sides] = rows_of(found.data)
+        levels[sides] = float(np.std(found.data[:, 4:-4, 4:-4].mean(axis=(1, 2))))
     assert left["optimal"] < left["median"] < left["none"]
+    assert levels["optimal"] < 0.8 * levels["none"], "levels of a frame, too, and not by its rows alone"
     table = product.tables["coherence"]
     use = table["output"] == 2
     n = np.gradient(table["frequency"][use])

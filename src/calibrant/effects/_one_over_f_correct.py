@@ -101,14 +101,13 @@ def missing(border: Border, choice: Correction) -> list[str]:
 def _correct(
     plane: F4, bad: NDArray[np.bool_], clock: Clock, border: Border, choice: Correction, product: Any
 ) -> None:
-    levelled = choice.rows != "none" and border.bottom + border.top > 0
-    if levelled:
+    if choice.rows != "none" and border.bottom + border.top > 0:
         reference_rows(plane, bad, clock, border, parity=choice.rows == "parity")
     if choice.sides != "none" and border.left + border.right:
         if choice.sides == "median":
             plane -= running_median(plane, bad, border, choice.smoothing)[:, None]
         else:
-            optimal(plane, bad, clock, border, product.tables["weights"], levelled=levelled)
+            optimal(plane, bad, clock, border, product.tables["weights"])
     if choice.background != "none":
         left, good = residual(plane, bad, border)
         if choice.background == "median":
@@ -157,18 +156,15 @@ def optimal(
     clock: Clock,
     border: Border,
     weights: Table,
-    *,
-    levelled: bool,
 ) -> None:
     """Take off what the reference columns foretell of each output by the weights of each frequency, in place.
+
+    Their level is taken off whole: that of a few reference rows is not that of all rows.
 
     Parameters
     ----------
     weights : table
         ``output, stream, frequency [Hz], real, imaginary``.
-    levelled : bool
-        Whether the levels of outputs are those of reference rows already; else those of the columns are
-        taken off.
     """
     names = stream_names(border)
     if set(names) != set(map(str, np.unique(weights["stream"]))):
@@ -178,9 +174,8 @@ def optimal(
         )  # fmt: skip
     known = np.where(bad, np.nan, plane)
     series = streams(known, border)
-    if not levelled:
-        sides = [known[:, : border.left], known[:, plane.shape[1] - border.right :]]
-        plane -= np.float32(np.mean([np.nanmedian(side) for side in sides if side.size]))
+    sides = [known[:, : border.left], known[:, plane.shape[1] - border.right :]]
+    plane -= np.float32(np.mean([np.nanmedian(side) for side in sides if np.isfinite(side).any()] or [0.0]))
     rows = slice(border.bottom, plane.shape[0] - border.top)
     foretold = filtered(series, weights, names, clock)
     for block, one in zip(clock.blocks(plane), foretold, strict=True):

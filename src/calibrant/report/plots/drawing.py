@@ -208,10 +208,12 @@ def _circle(axes: Axes, marks: tuple[tuple[float, float], ...]) -> None:
                 markeredgecolor=colour,
                 markeredgewidth=thick,
             )
+        beyond = col > sum(axes.get_xlim()) / 2  # then the words go left: at the right is the colour bar
         axes.annotate(
             f"({row:g}, {col:g})",
             (col, row),
-            xytext=(10, 8),
+            xytext=(-10 if beyond else 10, 8),
+            ha="right" if beyond else "left",
             textcoords="offset points",
             fontsize=SMALL,
             color="black",
