@@ -135,26 +135,33 @@ def units(unit: str) -> dict[str, str]:
 
 
 def quantities(tables: dict[str, Table], pivot: float) -> tuple[Quantity, ...]:
-    """Means of the slices, and of all of them."""
+    """Of the slices, and of all of them.
+
+    Thicknesses are weighted means. Depths and reflectivities differ along the band more than by their errors:
+    plain means over it.
+    """
     columns, fringes = tables["columns"], tables["fringes"]
     made = [Quantity("pivot", pivot, None, "1/cm"), Quantity("chi2", float(np.median(columns["chi2"])))]
-    for name, table, unit in (
-        ("D", columns, "um"),
-        *((n, fringes, "") for n in ("depth", "depth_intrinsic", "R")),
-    ):
+    for name, table in (("D", columns), *((n, fringes) for n in ("depth", "depth_intrinsic", "R"))):
         value, sigma = table[name], table[f"{name}_sigma"]
-        known = np.isfinite(value)
+        known = np.isfinite(value) & np.isfinite(sigma)
         if not known.any():
             continue
-        found, group = np.unique(table["slice"], return_inverse=True)
-        each = mean(value, sigma, group, len(found))
+        found, group = np.unique(table["slice"][known], return_inverse=True)
+        of, unit = (mean, "um") if name == "D" else (_plain_mean, "")
+        each = of(value[known], sigma[known], group, len(found))
         made += [
             Quantity(name, float(v), float(s), unit, str(number))
             for number, v, s in zip(found, *each, strict=True)
         ]
-        total = mean(value, sigma, np.zeros(len(value), np.int64), 1)
+        total = of(value[known], sigma[known], np.zeros(known.sum(), np.int64), 1)
         made.append(Quantity(name, float(total[0][0]), float(total[1][0]), unit))
     return tuple(made)
+
+
+def _plain_mean(value: F8, sigma: F8, group: NDArray[np.int64], size: int) -> tuple[F8, F8]:
+    count = np.bincount(group, minlength=size)
+    return np.bincount(group, value, size) / count, np.sqrt(np.bincount(group, sigma**2, size)) / count
 
 
 def _spread(basis: F8, covariance: F8) -> F8:
