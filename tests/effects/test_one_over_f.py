@@ -49,12 +49,12 @@ def simulated(clock, reads, seed, *, white=WHITE, own=OWN, common=COMMON, altern
     return found.reshape(reads, clock.rows, -1), shared
 
 
-def measured(clock, ramps, responses_of=None, **options):
+def measured(clock, ramps, **options):
     accumulator = Accumulator(clock, **options)
     for reads in ramps:
         for k in range(0, len(reads) - 1, 2):
             accumulator.add(reads[k], reads[k + 1])
-    return parts(accumulator.result(), responses(responses_of or clock))
+    return parts(accumulator.result(), responses(clock))
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,14 @@ def test_twin_with_another_clock_fails(ramps):
     """Taken for read in one direction, outputs have little in common."""
     wrong = measured(replace(CLOCK, alternate=False), ramps)
     assert pulls(wrong, WHITE**2 / CLOCK.nyquist) > 8
+
+
+def test_gaps_after_rows_are_gaps_and_a_twin_without_them_fails():
+    clock = replace(CLOCK, row_overhead=96)
+    ramps = [simulated(clock, 10, seed)[0] for seed in range(4)]
+    white = WHITE**2 / clock.nyquist
+    assert pulls(measured(clock, ramps), white) < 4.5
+    assert pulls(measured(replace(clock, row_overhead=0), ramps), white) > 6
 
 
 def test_what_was_not_put_in_is_not_found():
