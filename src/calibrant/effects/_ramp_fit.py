@@ -99,6 +99,23 @@ def kind_of(values: Plane | Reads) -> np.dtype[Any]:
     return np.dtype(np.uint16 if values.dtype.kind == "u" and values.dtype.itemsize == 2 else np.float32)
 
 
+def refuse_inverse(gain: float, stated: float | None, whose: str, tolerance: float = 0.02) -> None:
+    """See that a gain is not the reciprocal of the one stated, within a relative tolerance.
+
+    Raises
+    ------
+    OptionError
+        If it is: it would be in adu/e-.
+    """
+    if stated is None or not stated > 0 or not gain > 0 or abs(math.log(stated)) < max(0.1, 2 * tolerance):
+        return
+    if abs(math.log(gain * stated)) < tolerance:
+        raise OptionError(
+            f"the gain is the reciprocal of that of {whose}: it seems to be in adu/e-",
+            where="gain", expected=f"e-/adu, about {stated:g}", got=f"{gain:g}", do=f"give {1 / gain:g}",
+        )  # fmt: skip
+
+
 def facts_of(frame: Frame, values: Plane, gain: Any, read_noise: Any, saturation: float | None) -> Facts:
     """Gain [e-/adu] and read noise [adu] as planes, and saturation [adu]; the frame's own where not given.
 
@@ -113,12 +130,7 @@ def facts_of(frame: Frame, values: Plane, gain: Any, read_noise: Any, saturation
     known_gain = np.asarray(math.nan if gain is None else gain, np.float64)
     known_gain = known_gain[np.isfinite(known_gain)]
     scalar = float(np.median(known_gain)) if known_gain.size else math.nan
-    far = stated is not None and stated > 0 and abs(math.log(stated)) > 0.1
-    if far and stated is not None and scalar > 0 and abs(math.log(scalar * stated)) < 0.02:
-        raise OptionError(
-            "the gain is the reciprocal of that of the header: it seems to be in adu/e-",
-            where="gain", expected=f"e-/adu, about {stated:g}", got=f"{scalar:g}", do=f"give {1 / scalar:g}",
-        )  # fmt: skip
+    refuse_inverse(scalar, stated, "the header")
     if read_noise is None and known.read_noise is not None and scalar > 0:
         read_noise = known.read_noise / scalar
     if saturation is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrant.effects._ramp_fit import Fit
+from calibrant.effects._ramp_fit import Fit, refuse_inverse
 from calibrant.effects._ramp_pattern import Pattern, design_of, pattern
 from calibrant.effects._two_levels import EVIDENCE, two_levels
 from calibrant.errors import OptionError, SelectionError
@@ -26,6 +26,7 @@ THRESHOLDS = (20.25, 23.8)  # of chi squared, for one and two differences: as of
 UNUSABLE = np.uint8(DQ.DO_NOT_USE | DQ.SATURATED)
 JUMP = np.uint8(DQ.JUMP_DET)
 ODD = 5.0  # sigmas of the scatter of reads from where two levels are looked for
+NEAR = 0.1  # relative: a gain nearer to the reciprocal of the detector's is taken for one
 SAMPLE = 200_000  # values that tell the read noise
 
 
@@ -96,6 +97,9 @@ def facts_of(
     if gain is None:
         gain = 1.0
         notes.append("the gain is not known: it was taken as 1 e-/adu, which only bright pixels notice")
+    # The instrument file knows its detectors better than a header whose unit nobody states.
+    own = exposures.instrument.detector(exposures[0].detector).gain
+    refuse_inverse(float(gain), stated[0] if own is None else own, "the detector", NEAR)
     if read_noise is None:
         read_noise = scatter_of_reads(ramps[0])
     if saturation is None:
