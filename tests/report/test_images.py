@@ -130,6 +130,8 @@ def test_marks_are_rings_about_their_pixels(field, seen):
     assert (ring.get_ydata()[0], ring.get_xdata()[0]) == (10, 20)
     assert "(10, 20)" in seen.said(figure)
     assert len(image(field, mark=[(1, 2), (3, 4)], sky=False).axes[0].lines) == 4
+    words = [image(field, mark=(10, col), sky=False).axes[0].texts[0] for col in (1, field.data.shape[1] - 2)]
+    assert [word.get_ha() for word in words] == ["left", "right"], "away from the colour bar"
 
 
 @pytest.mark.parametrize(
