@@ -221,7 +221,8 @@ def read_rows(
             continue
         tall.read_into(here, stored[place])
         if out.itemsize > 1:
-            np.copyto(out[place], stored[place], casting="unsafe")
+            # One axis: of two that share memory NumPy makes a copy first.
+            np.copyto(out[place].reshape(-1), stored[place].reshape(-1), casting="unsafe")
         if dtype == "u2":
             out[place] ^= np.uint16(1 << 15)
     return out
