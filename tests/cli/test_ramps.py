@@ -44,3 +44,13 @@ def test_products_of_darks(folder, tmp_path, capsys, name, pictures):
     told = measured(capsys, name, folder, "--out", tmp_path / "m")
     assert len(told["products"]) == 1 and len(told["pictures"]) == pictures
     assert {q.get("place") for q in told["products"][0]["quantities"]} >= {"1", "2", "3", "4"}
+
+
+def test_linearity_of_flats(tmp_path, capsys):
+    array = ("--rows", "64", "--cols", "64", "--groups", "8", "--detectors", "NRCA1", "-q")
+    words = ("--files", 2, "--light", 200_000, "--seed", 2)
+    assert run("simulate", "infrared", "--out", tmp_path / "flats", *words, *array) == 0
+    told = measured(capsys, "ramp-linearity", tmp_path / "flats", "--order", 2, "--out", tmp_path / "m")
+    share = [q["value"] for q in told["products"][0]["quantities"] if q["name"] == "nonlinearity"]
+    assert len(share) == 4 and max(map(abs, share)) < 1  # those that are simulated are linear
+    assert len(told["pictures"]) == 1

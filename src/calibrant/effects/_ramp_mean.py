@@ -112,8 +112,26 @@ def middle_rows(ramps: Sequence[Ramp]) -> slice:
     return slice(begin, min(rows, begin + ROWS))
 
 
-def row_bands(ramps: Sequence[Ramp], groups: int, budget: int) -> Iterator[slice]:
+def above_first(
+    ramps: Sequence[Ramp], rows: slice, saturation: float, groups: int
+) -> list[NDArray[np.float32]]:
+    """Of each group but the first: (integrations, rows, cols) above the first one of their ramp."""
+    values = [good_reads(one, rows, saturation, slice(0, groups)) for one in ramps]
+    for one in values:
+        one -= one[:, :1].copy()
+    return [
+        np.concatenate([one[:, group] for one in values if one.shape[1] > group])
+        for group in range(1, groups)
+    ]
+
+
+def row_bands(ramps: Sequence[Ramp], groups: int, budget: int, work: int = 0) -> Iterator[slice]:
     """Bands of rows, of which `groups` groups of all ramps fit into the budget with the work on them.
+
+    Parameters
+    ----------
+    work : int
+        Bytes for each group and pixel beside.
 
     Raises
     ------
@@ -121,7 +139,7 @@ def row_bands(ramps: Sequence[Ramp], groups: int, budget: int) -> Iterator[slice
         If not even a row does.
     """
     rows, cols = ramps[0].shape[2:]
-    line = sum(one.integrations for one in ramps) * cols * (12 * groups + 40)
+    line = sum(one.integrations for one in ramps) * cols * (12 * groups + 40) + groups * cols * work
     if line > budget:
         raise BudgetError(
             "one row of all ramps does not fit", expected=f"{line} bytes", got=budget, do="give more budget"

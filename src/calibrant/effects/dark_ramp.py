@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from calibrant.effects._input import check_products
 from calibrant.effects._ramp_mean import (
+    above_first,
     edge_of,
     flags_of,
-    good_reads,
     middle_rows,
     pattern_keys,
     robust_mean,
@@ -113,7 +113,7 @@ def measure(
     typical = float(np.median(noise[light])) if light.any() else np.inf
     planes["dq"] = flags_of(planes["count"], edge, noise > NOISY * typical, DQ.UNRELIABLE_DARK)
     total = sum(one.integrations for one in ramps)
-    if not light.any():
+    if not np.isfinite(planes["data"][-1][~edge]).any():
         record.notes.append("no pixel has a ramp: all are saturated, flagged or without finite reads")
     if total < 3:
         record.notes.append(f"{total} ramps show no cosmic ray: three or more are advised")
@@ -137,9 +137,9 @@ def _walked(ramps: Sequence[Ramp], top: float, budget: int, progress: Progress |
     groups, shape = max(one.groups for one in ramps), ramps[0].shape[2:]
     planes: Planes = {name: np.zeros((groups, *shape), "f4") for name in ("data", "variance")}
     planes["count"] = np.empty(shape, "u2")
-    typical = [scatter_of(stack) for stack in _above_first(ramps, middle_rows(ramps), top, groups)]
+    typical = [scatter_of(stack) for stack in above_first(ramps, middle_rows(ramps), top, groups)]
     for rows in row_bands(ramps, groups, budget):
-        stacks = _above_first(ramps, rows, top, groups)
+        stacks = above_first(ramps, rows, top, groups)
         for group, (stack, scatter) in enumerate(zip(stacks, typical, strict=True), 1):
             mean, variance, count = robust_mean(stack, scatter)
             planes["data"][group, rows], planes["variance"][group, rows] = mean, variance
@@ -147,17 +147,6 @@ def _walked(ramps: Sequence[Ramp], top: float, budget: int, progress: Progress |
         if progress is not None:
             progress(rows.stop, shape[0], NAME)
     return planes
-
-
-def _above_first(ramps: Sequence[Ramp], rows: slice, top: float, groups: int) -> list[NDArray[np.float32]]:
-    """Of each group but the first: (integrations, rows, cols) above the first one of their ramp."""
-    values = [good_reads(one, rows, top) for one in ramps]
-    for one in values:
-        one -= one[:, :1].copy()
-    return [
-        np.concatenate([one[:, group] for one in values if one.shape[1] > group])
-        for group in range(1, groups)
-    ]
 
 
 def _reads(planes: Planes, times: NDArray[np.float64], output: NDArray[Any]) -> Table:

@@ -37,7 +37,7 @@ from calibrant.stats import MAD_TO_STD
 NAME = "superbias"
 REACH = "pixel"
 NEEDS: tuple[str, ...] = ()
-FORBIDS: tuple[str, ...] = ("linearity", "dark_ramp", "ramp", "gain")
+FORBIDS: tuple[str, ...] = ("linearity", "ramp_linearity", "dark_ramp", "ramp", "gain")
 MATCH_AS = "dark"
 NOISY = 5.0  # times the typical scatter: a bias that is doubtful
 Method = Literal["first", "intercept"]
@@ -115,7 +115,7 @@ def measure(
     typical = float(np.median(noise[light])) if light.any() else np.inf
     planes["dq"] = flags_of(planes["count"], edge, noise > NOISY * typical, DQ.UNRELIABLE_BIAS)
     total = sum(one.integrations for one in ramps)
-    if not light.any():
+    if not np.isfinite(planes["data"][~edge]).any():
         record.notes.append("no pixel has a level: all are saturated, flagged or without finite reads")
     if total < 3:
         record.notes.append(f"{total} ramps show no outlier: three or more are advised")

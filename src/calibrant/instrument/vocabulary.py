@@ -12,6 +12,7 @@ EFFECTS = (
     "bias",
     "superbias",
     "linearity",
+    "ramp_linearity",
     "charge_transfer",
     "amplifier_offsets",
     "read_noise",

@@ -25,6 +25,7 @@ from calibrant.effects import (
     linearity,
     one_over_f,
     ramp,
+    ramp_linearity,
     read_noise,
     reference_pixels,
     sky_flat,
@@ -268,6 +269,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     ),
     of_ramps("superbias", "the superbias", superbias.measure),
     of_ramps("dark-ramp", "the dark ramp", dark_ramp.measure),
+    of_ramps("ramp-linearity", "the linearity of pixels", ramp_linearity.measure, of=("flat",)),
     of_ramps("one-over-f", "1/f noise", one_over_f.measure),
     of_ramps(
         "reference-pixels",

@@ -215,6 +215,11 @@ def _dark_ramp(product: Product) -> Makers:
         yield "reads", partial(ramp.dark_ramp_curves, product)
 
 
+def _ramp_linearity(product: Product) -> Makers:
+    if bool(np.isfinite(product.planes["c2"]).any()):
+        yield "map", partial(ramp.linearity_maps, product)
+
+
 def _read_noise(product: Product) -> Makers:
     if "read_noise" in product.planes:
         yield "map", partial(read_noise.noise_map, product)
@@ -271,6 +276,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "one_over_f": _one_over_f,
     "ramp": _ramp,
     "superbias": _superbias,
+    "ramp_linearity": _ramp_linearity,
     "read_noise": _read_noise,
     "read_noise_trend": _noise_trend,
     "reference_pixels": _reference_pixels,

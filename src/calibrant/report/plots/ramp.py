@@ -120,3 +120,22 @@ def dark_ramp_curves(product: Product) -> Figure:
             markersize=3, linewidth=1.0,
         )  # fmt: skip
     return figure
+
+
+def linearity_maps(product: Product) -> Figure:
+    """Correction of every pixel half-way to its highest signal, and that signal.
+
+    Parameters
+    ----------
+    product : Product
+        Kind ``ramp_linearity``.
+    """
+    planes = product.planes
+    half = 0.5 * planes["valid_high"]
+    share = 100 * (planes["c2"] * half + planes["c3"] * half**2)
+    facts = product_facts(product)
+    pictures = [
+        Picture(shown(share, None, "%"), Look(), "correction at half of valid_high", facts, quantity="share"),
+        Picture(shown_plane(product, "valid_high"), Look(), "highest signal", quantity="signal"),
+    ]
+    return panels(pictures, titled(product, "linearity"))
