@@ -26,6 +26,7 @@ PLANES = "value", "weight", "wavenumber", "slope", "spread"
 LIMITS = -0.5, 0.9  # of a reflectivity on the way
 RIDGE = 1e-10  # where a column has no pixels for a spline
 SEARCH = 16  # stretches of the continuum that the search for a period takes off
+SEARCHED = 100  # columns at most
 LEAST_CYCLES = 1.5 * SEARCH  # slower waves are continuum
 
 
@@ -96,6 +97,15 @@ class _Products:
         return made
 
 
+class _Bases:
+    """Splines of continuum and reflectivity, (rows, splines), and their products."""
+
+    def __init__(self, continuum: F8, slow: F8) -> None:
+        self.continuum, self.slow = continuum, slow
+        self.cc, self.cr = _Products(continuum, continuum), _Products(continuum, slow)
+        self.rr = _Products(slow, slow)
+
+
 def _scaled(normal: F8) -> tuple[F8, F8]:
     """Normal equations of unit diagonal, with a ridge where there is nothing, and the scales."""
     diagonal = np.einsum("nii->ni", normal)
@@ -130,8 +140,11 @@ def continua(columns: Columns, basis: F8) -> F8:
 def search(columns: Columns, between: tuple[float, float] | None) -> tuple[float, float]:
     """Thickness (cm) whose fringes are strongest in all columns together, and power over its median.
 
-    Columns are laid on even wavenumbers and transformed; phases of columns need not agree.
+    Columns (some of them, where there are many) are laid on even wavenumbers and transformed; their phases
+    need not agree.
     """
+    some = np.unique(np.linspace(0, len(columns.value) - 1, SEARCHED).astype(int))
+    columns = replace(columns, **{name: getattr(columns, name)[some] for name in PLANES})
     level = continua(columns, splines(columns.value.shape[1], SEARCH))
     used = (columns.weight > 0) & (level > 0)
     rest = np.where(used, columns.value / np.where(used, level, 1.0) - 1.0, 0.0)
@@ -155,17 +168,6 @@ def search(columns: Columns, between: tuple[float, float] | None) -> tuple[float
 
 
 def fit(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8], clip: float) -> Fit:
-    """The fit of all columns; see `_fitted`."""
-    parts = []
-    with threadpool_limits(1):  # matrices are small: threads cost more than they give
-        for first in range(0, len(columns.value), ATONCE):
-            some = slice(first, first + ATONCE)
-            planes = {name: getattr(columns, name)[some] for name in PLANES}
-            parts.append(_fitted(replace(columns, **planes), thickness, pivot, bases, clip))
-    return Fit(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Fit)))
-
-
-def _fitted(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8], clip: float) -> Fit:
     """Continuum, reflectivity along the rows, phase at the pivot and thickness of each column.
 
     Parameters
@@ -180,6 +182,17 @@ def _fitted(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F
     clip : float
         Pixels further off than so many sigmas are left out.
     """
+    parts, both = [], _Bases(*bases)
+    with threadpool_limits(1):  # matrices are small: threads cost more than they give
+        for first in range(0, len(columns.value), ATONCE):
+            some = slice(first, first + ATONCE)
+            planes = {name: getattr(columns, name)[some] for name in PLANES}
+            parts.append(_fitted(replace(columns, **planes), thickness, pivot, both, clip))
+    return Fit(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Fit)))
+
+
+def _fitted(columns: Columns, thickness: float, pivot: float, bases: _Bases, clip: float) -> Fit:
+    """Of some columns."""
     state = _begin(columns, thickness, pivot, bases)
     step = _Step(columns, pivot, bases, harmonics(1.3 * float(state.reflectivity.max())))
     step.weaken(state)
@@ -195,8 +208,8 @@ def _fitted(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F
         if number >= CLIPPED[-1] and before is not None and np.all(np.abs(before - chi2) <= SETTLED * before):
             break
         before = chi2
-        normal, right = step.equations(model, weight, rest)
-        state = step.moved(state, solve(normal, right))
+        change = solve(step.normal(model, weight), step.right(model, weight, rest))
+        state = step.moved(state, change)
     model = step.model(state)
     rest = columns.value - model.value
     return step.told(state, model, weight, rest)
@@ -204,10 +217,10 @@ def _fitted(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F
 
 def _without_outliers(columns: Columns, rest: F8, clip: float) -> Bools:
     good = columns.weight > 0
-    pull = np.where(good, rest * np.sqrt(columns.weight), np.nan)
-    sigma = 1.4826 * np.nanmedian(np.abs(pull), axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        return good & ~(np.abs(pull) > clip * (np.maximum(sigma, 1.0) if columns.weighed else sigma))
+    pull = np.where(good, np.abs(rest) * np.sqrt(columns.weight), np.inf)
+    middle = good.sum(axis=1, keepdims=True) // 2
+    sigma = 1.4826 * np.take_along_axis(np.sort(pull, axis=1), middle, axis=1)
+    return good & (pull <= clip * (np.maximum(sigma, 1.0) if columns.weighed else sigma))
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,9 +240,9 @@ class _Model:
     by_theta: F8
 
 
-def _begin(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8]) -> _State:
-    basis, slow = bases
-    normal = _Products(basis, basis)(columns.weight)
+def _begin(columns: Columns, thickness: float, pivot: float, bases: _Bases) -> _State:
+    basis, slow = bases.continuum, bases.slow
+    normal = bases.cc(columns.weight)
     coefficients = solve(normal, (columns.weight * columns.value) @ basis)
     level, used = coefficients @ basis.T, columns.weight > 0
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -249,13 +262,12 @@ def _begin(columns: Columns, thickness: float, pivot: float, bases: tuple[F8, F8
 class _Step:
     """Gauss-Newton on all columns: the model, its equations, and what is told in the end."""
 
-    def __init__(self, columns: Columns, pivot: float, bases: tuple[F8, F8], count: int) -> None:
-        self.columns, (self.basis, self.slow) = columns, bases
+    def __init__(self, columns: Columns, pivot: float, bases: _Bases, count: int) -> None:
+        self.columns, self.basis, self.slow = columns, bases.continuum, bases.slow
+        self.cc, self.cr, self.rr = bases.cc, bases.cr, bases.rr
         self.count = count
         self.kept = np.ones((0, 1, 1))
         self.away = columns.wavenumber - pivot
-        self.cc, self.cr = _Products(self.basis, self.basis), _Products(self.basis, self.slow)
-        self.rr = _Products(self.slow, self.slow)
 
     def weaken(self, state: _State) -> None:
         """Line spread and pixel at the thickness that is known so far: it matters in the fourth digit."""
@@ -268,23 +280,20 @@ class _Step:
         level = state.level @ self.basis.T
         return _Model(level * (1 + fringe), level, fringe, by_r, by_theta)
 
-    def equations(self, model: _Model, weight: F8, rest: F8, lag: bool = False) -> tuple[F8, F8]:
-        """Normal equations by continuum, reflectivity, and (phase, thickness) or the lag along the rows."""
+    def normal(self, model: _Model, weight: F8, lag: bool = False) -> F8:
+        """Normal matrix by continuum, reflectivity, and (phase, thickness) or the lag along the rows."""
         p, q, u = 1 + model.fringe, model.level * model.by_r, model.level * model.by_theta
         wp, wq, wu = weight * p, weight * q, weight * u
         cc, cr, rr = self.cc(wp * p), self.cr(wp * q), self.rr(wq * q)
-        right = [(wp * rest) @ self.basis, (wq * rest) @ self.slow]
         if lag:
             ct, rt, tt = self.cr(wp * u), self.rr(wq * u), self.rr(wu * u)
-            right.append((wu * rest) @ self.slow)
         else:
             x = 4 * np.pi * self.away
             ct = np.stack([(wp * u) @ self.basis, (wp * u * x) @ self.basis], axis=2)
             rt = np.stack([(wq * u) @ self.slow, (wq * u * x) @ self.slow], axis=2)
             sums = [(wu * u * x**k).sum(axis=1) for k in range(3)]
             tt = np.moveaxis(np.array([[sums[0], sums[1]], [sums[1], sums[2]]]), 2, 0)
-            right.append(np.stack([(wu * rest).sum(axis=1), (wu * x * rest).sum(axis=1)], axis=1))
-        normal = np.concatenate(
+        return np.concatenate(
             [
                 np.concatenate([cc, cr, ct], axis=2),
                 np.concatenate([cr.transpose(0, 2, 1), rr, rt], axis=2),
@@ -292,7 +301,17 @@ class _Step:
             ],
             axis=1,
         )
-        return normal, np.concatenate(right, axis=1)
+
+    def right(self, model: _Model, weight: F8, rest: F8, lag: bool = False) -> F8:
+        """Right-hand side of the same equations."""
+        rest = weight * rest
+        turned = rest * model.level * model.by_theta
+        parts = [(rest * (1 + model.fringe)) @ self.basis, (rest * model.level * model.by_r) @ self.slow]
+        if lag:
+            parts.append(turned @ self.slow)
+        else:
+            parts.append(np.stack([turned.sum(axis=1), (turned * 4 * np.pi * self.away).sum(axis=1)], axis=1))
+        return np.concatenate(parts, axis=1)
 
     def moved(self, state: _State, change: F8) -> _State:
         first, second = self.basis.shape[1], self.basis.shape[1] + self.slow.shape[1]
@@ -305,13 +324,13 @@ class _Step:
         )
 
     def told(self, state: _State, model: _Model, weight: F8, rest: F8) -> Fit:
-        covariance = inverse(self.equations(model, weight, rest)[0])
+        covariance = inverse(self.normal(model, weight))
         first = self.basis.shape[1]
         free = (weight > 0).sum(axis=1) - covariance.shape[1]
         chi2 = (weight * rest**2).sum(axis=1) / np.maximum(free, 1)
         scale = np.maximum(chi2, 1.0) if self.columns.weighed else chi2
-        normal, right = self.equations(model, weight, rest, lag=True)
-        lag, lag_covariance = solve(normal, right), inverse(normal)
+        lag_covariance = inverse(self.normal(model, weight, lag=True))
+        lag = (lag_covariance @ self.right(model, weight, rest, lag=True)[:, :, None])[:, :, 0]
         after = first + self.slow.shape[1]
         turning = model.by_theta * np.stack([np.ones(self.away.shape), 4 * np.pi * self.away])
         slopes = np.concatenate([model.by_r[:, :, None] * self.slow, np.moveaxis(turning, 0, 2)], axis=2)

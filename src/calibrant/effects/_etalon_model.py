@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 F8 = NDArray[np.float64]
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # in sigmas
-SMALL = 3e-4  # parts of the light that harmonics left out may have
+SMALL = 1e-3  # R^m from which the fit leaves harmonics out: they are orthogonal to the rest
 MOST = 12
 UM = 1e4  # micrometres in a centimetre
 
@@ -39,29 +39,31 @@ def attenuation(thickness: F8, slope: F8, spread: F8, count: int) -> F8:
     count : int
         Of harmonics.
     """
-    first = 2.0 * thickness * spread
-    pixel = 2.0 * thickness * slope
-    return np.stack(
-        [np.exp(-2.0 * (np.pi * m * first) ** 2) * np.sinc(m * pixel) for m in range(1, count + 1)]
-    )
+    line = np.exp(-2.0 * (2.0 * np.pi * thickness * spread) ** 2)
+    turn = 2.0 * np.pi * np.maximum(thickness * slope, 1e-9)
+    kept = np.empty((count, *np.broadcast_shapes(line.shape, turn.shape)))
+    sine, cosine = np.sin(turn), np.cos(turn)
+    now, before = sine, np.zeros_like(sine)
+    for m in range(1, count + 1):  # sin(m turn) from the two before
+        kept[m - 1] = line ** (m * m) * (now / (m * turn))
+        now, before = 2 * cosine * now - before, now
+    return kept
 
 
 def series(theta: F8, reflectivity: F8, kept: F8) -> tuple[F8, F8, F8]:
     """2 sum_m A_m R^m cos(m theta), and its derivatives by R and theta."""
-    first, sine = np.cos(theta), np.sin(theta)
-    cosine, before = first.copy(), np.ones(theta.shape)
-    sines, sine_before = sine.copy(), np.zeros(theta.shape)
-    value, by_r, by_theta = (np.zeros(theta.shape) for _ in range(3))
-    power = np.ones(theta.shape)  # R^(m-1)
-    for m in range(1, len(kept) + 1):
-        term = 2.0 * kept[m - 1] * power
-        by_r += m * term * cosine
-        term = term * reflectivity
-        value += term * cosine
-        by_theta -= m * term * sines
-        power = power * reflectivity
-        cosine, before = 2 * first * cosine - before, cosine
-        sines, sine_before = 2 * first * sines - sine_before, sines
+    # e^(i m theta) R^(m-1), one complex product for each harmonic more
+    wave = np.exp(1j * theta)
+    step, wave = wave * reflectivity, wave.copy()
+    part = 2.0 * kept[0] * wave
+    value, by_r = part.real * reflectivity, part.real.copy()
+    by_theta = -part.imag * reflectivity
+    for m in range(2, len(kept) + 1):
+        wave *= step
+        part = (2.0 * kept[m - 1]) * wave
+        value += part.real * reflectivity
+        by_r += m * part.real
+        by_theta -= (m * part.imag) * reflectivity
     return value, by_r, by_theta
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.effects._etalon_fit import Columns, Fit
-from calibrant.effects._etalon_model import UM, attenuation, finesse, harmonics, intrinsic, observed
+from calibrant.effects._etalon_model import MOST, UM, attenuation, finesse, intrinsic, observed
 from calibrant.product import Quantity
 
 F8 = NDArray[np.float64]
@@ -69,7 +69,7 @@ def points_table(columns: Columns, fit: Fit, places: Places, slow: F8, pivot: fl
 
 def _contrast(r: F8, sigma: F8, blur: tuple[F8, F8, F8], known: bool) -> Table:
     """What follows from a reflectivity, each with its sigma: as observed, and of the plate itself."""
-    kept = attenuation(*blur, harmonics(float(np.max(r, initial=0.0))))
+    kept = attenuation(*blur, MOST)
 
     def with_sigma(of: Any) -> tuple[F8, F8]:
         step = np.maximum(1e-3 * np.abs(r), 1e-7)

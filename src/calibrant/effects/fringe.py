@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrant.effects._etalon_compare import compare
-from calibrant.effects._etalon_fit import PLANES, Columns, Fit, fit, search, splines
+from calibrant.effects._etalon_fit import PLANES, SEARCHED, Columns, Fit, fit, search, splines
 from calibrant.effects._etalon_lines import lines
 from calibrant.effects._etalon_model import UM, spreads
 from calibrant.effects._etalon_peaks import find_peaks, norm_fringe
@@ -262,7 +262,7 @@ def _thickness(frame: Frame, columns: Columns, thickness: float | tuple[float, f
         return float(thickness) / UM
     between = None if thickness is None else (thickness[0] / UM, thickness[1] / UM)
     found, power = search(columns, between)
-    if not power > 1 + POWER / math.sqrt(len(columns.value)):
+    if not power > 1 + POWER / math.sqrt(min(len(columns.value), SEARCHED)):
         raise SelectionError(
             "no fringes stand out of the noise",
             where=frame.name,
