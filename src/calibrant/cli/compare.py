@@ -19,20 +19,66 @@ COLUMNS = ("what", "one", "other", "difference", "sigma", "pull", "unit")
 BESIDE = "_reference.fits"  # the same product in another layout
 
 
+BY = ("slice", "amplifier", "detector")
+
+
 def compare(
     terminal: Terminal,
-    one: Annotated[Path, typer.Argument(help="A product, or a folder of them, such as of flight darks.")],
-    other: Annotated[Path, typer.Argument(help="What it is held against, such as of ground exposures.")],
+    one: Annotated[Path, typer.Argument(help="A product, a folder of them, or frames (with --by slice).")],
+    others: Annotated[
+        list[Path] | None, typer.Argument(help="What it is held against; several for more epochs.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Slice (frames of campaigns), amplifier (its quantities alone), or detector.")
+    ] = "detector",
+    instrument: Annotated[
+        str, typer.Option("--instrument", "-i", help="Whose slices: name or TOML file, or auto.")
+    ] = "auto",
+    where: Annotated[
+        str | None, typer.Option("--where", help="Which frames: 'source=internal and band=1A'.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The campaign that others are held against; the first if not given.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for product and pictures of --by slice.")
+    ] = None,
+    any_readout: Annotated[
+        bool, typer.Option("--any-readout", help="Compare campaigns that were read out differently, too.")
+    ] = False,
 ) -> None:
-    """Differences of products in units of their errors: this epoch against that, each detector with its own.
+    """Differences in units of their errors: this epoch against that, each detector with its own.
 
-    Of two folders, products of one kind and of the same keys are compared. Reference files of read noise
-    (CDS) are taken, too.
+    Products: of two folders, those of one kind and of the same keys are compared; each of several others is
+    compared with the first. Reference files of read noise (CDS) are taken, too. Frames, with --by slice: what
+    changed between campaigns, slice by slice.
     """
+    from calibrant.errors import OptionError, SelectionError
+
+    if by not in BY:
+        raise OptionError("products are compared by one of these", expected=", ".join(BY), got=by)
+    if by == "slice":
+        from calibrant.cli.compare_slices import compare_slices
+
+        compare_slices(terminal, [one, *(others or [])], instrument, where, reference, out, any_readout)
+        return
+    if not others:
+        raise SelectionError("nothing to compare with", got=str(one), do="name a second product or folder")
+    _compare_products(terminal, one, others, by)
+
+
+def _compare_products(terminal: Terminal, one: Path, others: list[Path], by: str) -> None:
+    from dataclasses import replace
+
     from calibrant.comparison import compare as held
 
-    pairs = list(matched(one, other))
+    pairs = [pair for other in others for pair in matched(one, other)]
     found = [(str(a), str(b), held(product(a), product(b))) for a, b in pairs]
+    if by == "amplifier":
+        found = [
+            (a, b, replace(r, planes=(), flags=(), quantities=tuple(q for q in r.quantities if q.place)))
+            for a, b, r in found
+        ]
     told = [{"first": a, "second": b, **result.as_dict()} for a, b, result in found]
     terminal.result(
         {"compared": told, "agree": all(result.agrees for _, _, result in found)},

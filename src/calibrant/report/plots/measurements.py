@@ -14,6 +14,7 @@ from calibrant.report.plots import (
     amplifiers,
     bad_pixels,
     borders,
+    campaigns,
     charge,
     deviations,
     focal,
@@ -256,10 +257,18 @@ def _filled(product: Product) -> bool:
     return "data" in product.planes and bool(np.isfinite(product.data).any())
 
 
+def _campaigns(product: Product) -> Makers:
+    yield "frames", partial(campaigns.campaign_frames, product)
+    yield "changes", partial(campaigns.campaign_changes, product)
+    yield "model", partial(campaigns.campaign_model, product)
+    yield "gaps", partial(campaigns.gap_levels, product)
+
+
 KINDS: dict[str, Callable[[Product], Makers]] = {
     "amplifier_offsets": _borders,
     "bad_pixels": _bad_pixels,
     "brighter_fatter": _brighter_fatter,
+    "campaigns": _campaigns,
     "charge_transfer": _transfer,
     "crosstalk": _crosstalk,
     "dark_library": _library,
