@@ -3,7 +3,8 @@
 The NumPy route takes, of every output and difference, one rfft in the order of time, smooths it by Savitzky
 and Golay (window 31, order 3), splits the smooth part into the mean of the outputs and the rest, and takes
 the spectra of both: what is usual. Ours gives the cross-spectral matrix on all scales, and the fitted parts
-with errors. Rounds are interleaved; the ratio is of the minima.
+with errors. Rounds are interleaved; the ratio is of the minima. What each makes of noise
+that is only white is printed beside.
 
     python bench/one_over_f.py [--frames 50] [--size 2048] [--rounds 2] [--json]
 """
@@ -54,6 +55,19 @@ def ours(clock, pairs):
     return parts(accumulator.result(), responses(clock))
 
 
+def published(spectra, frames):
+    """Common and own noise, of the white noise there is."""
+    _, common, own = spectra
+    return tuple(float(np.sqrt(power.mean() / frames / 2)) / WHITE for power in (common, own))
+
+
+def fitted(found, clock):
+    """As `published`, from one over the time of a frame to Nyquist; with the sign of the variance."""
+    limits = 1 / clock.frame_time, clock.nyquist
+    variances = [found.common.variance(*limits), np.mean([one.pink.variance(*limits) for one in found.own])]
+    return tuple(float(np.sign(one) * np.sqrt(abs(one))) / WHITE for one in variances)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,22 +83,26 @@ def main():
     order = [(k % POOL, (k + 1 + k // POOL % (POOL - 1)) % POOL) for k in range(given.frames)]
     pairs = [(reads[a], reads[b]) for a, b in order]
     ours(clock, pairs[:2])  # loads and compiles
-    times = {"ours": [], "NumPy": []}
+    times, results = {"ours": [], "NumPy": []}, {}
     for _ in range(given.rounds):
         for name, way in (("ours", ours), ("NumPy", numpy_route)):
             start = time.perf_counter()
-            way(clock, pairs)
+            results[name] = way(clock, pairs)
             times[name].append(time.perf_counter() - start)
     seconds = {name: min(spent) for name, spent in times.items()}
     ratio = seconds["NumPy"] / seconds["ours"]
+    made = {"NumPy": published(results["NumPy"], given.frames), "ours": fitted(results["ours"], clock)}
     if given.json:
-        print(json.dumps({"seconds": seconds, "ratio": ratio}))
+        print(json.dumps({"seconds": seconds, "ratio": ratio, "of_white_noise": made}))
         return 0
     good = ratio >= REQUIRED
     print(f"  {given.frames} differences of {given.size} x {given.size}")
     for name, spent in seconds.items():
         print(f"  {name:8s} {spent:8.2f} s   {1e3 * spent / given.frames:7.1f} ms each")
     print(f"  ratio {ratio:.1f}  (must be >= {REQUIRED:g}: {'yes' if good else 'NO'})")
+    print("  reads are white; of their noise are taken for")
+    for name, (common, own) in made.items():
+        print(f"  {name:8s} common {common:+.3f}   own {own:+.3f}")
     return 0 if good else 1
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.signal import savgol_filter
 from tests.effects import ramps
 
 from calibrant.effects import one_over_f
@@ -99,12 +100,22 @@ def test_integrals_are_those_of_the_power_laws(product):
     assert np.all(found[:, 1] < 0.2 * expected)
 
 
+def split(difference):
+    """What the splitter that is usual takes for common and own noise, adu of a single read."""
+    series = [block[4:-4, 4:-4].ravel() for block in CLOCK.blocks(difference)]
+    smooth = savgol_filter(series, 31, 3)
+    shared = smooth.mean(axis=0)
+    return shared.std() / math.sqrt(2), (smooth - shared).std() / math.sqrt(2)
+
+
 def test_what_was_not_put_in_is_not_found():
     quiet = Array(Design.flawless(clock=CLOCK, white=5.0, bias=8000.0))
-    product = one_over_f.measure(ramps.exposures(ramps.simulated(quiet, 2, 1, 12, 3), **FACTS))
+    cubes = ramps.simulated(quiet, 2, 1, 12, 3)
+    product = one_over_f.measure(ramps.exposures(cubes, **FACTS))
     for name in ("pink_own", "pink_common", "alternating", "picture_frame_variance"):
         assert all(abs(value) < 4 * sigma for value, sigma in values(product, name).values()), name
-    # the splitter that is usual makes 0.13 and 0.23 of the white noise of it: 0.4 and 1.3 adu2
+    shared, own = split(cubes[0][0, 1].astype(float) - cubes[0][0, 0])
+    assert shared == pytest.approx(0.135 * 5, rel=0.05) and own == pytest.approx(0.233 * 5, rel=0.05)
     for name in ("common_below_row", "common_above_row", "own_below_row", "own_above_row"):
         assert all(abs(value) < 0.1 for value, _ in values(product, name).values()), name
     assert not values(product, "picture_frame")
