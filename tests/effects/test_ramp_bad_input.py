@@ -8,8 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibrant.effects import bad_pixels, dark_ramp, dark_slope, ramp, read_noise, superbias
-from calibrant.errors import OptionError
+from calibrant.effects import (
+    bad_pixels,
+    dark_ramp,
+    dark_slope,
+    one_over_f,
+    ramp,
+    read_noise,
+    reference_pixels,
+    superbias,
+)
+from calibrant.errors import OptionError, SelectionError
 from calibrant.exposures import Exposures
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.clock import Clock
@@ -33,6 +42,8 @@ MEASURES = {
     "dark_ramp": dark_ramp.measure,
     "superbias": lambda given: superbias.measure(given, method="intercept"),
     "bad_pixels": lambda given: bad_pixels.measure(given, **GAIN),
+    "one_over_f": one_over_f.measure,
+    "reference_pixels": reference_pixels.measure,
 }
 every = pytest.mark.parametrize("measure", [pytest.param(one, id=name) for name, one in MEASURES.items()])
 
@@ -67,7 +78,19 @@ def test_groups_without_numbers_are_told(measure):
     product = measure(ramps.exposures(empty, **FACTS))
     if product.kind != "superbias":
         assert "file2: integration 0 has no number in groups 3-4" in notes(product)
-    assert "file0" not in notes(product)
+    assert "file0: integration" not in notes(product)
+
+
+@every
+def test_saturation_throughout_is_told(measure):
+    """Of all pixels, without a flag: there is a product without numbers, and a word on it."""
+    full = [np.full_like(cube, 65535, np.uint16) for cube in cubes()]
+    try:
+        told = notes(measure(ramps.exposures(full, **FACTS)))
+    except SelectionError as error:
+        told = str(error)
+    words = "no pixel", "no active pixel", "pixels have no read noise", "at least 2, got 0"
+    assert any(word in told for word in words), told
 
 
 def test_a_wrapped_pixel_is_saturated_from_there_on():

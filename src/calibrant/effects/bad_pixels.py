@@ -161,6 +161,10 @@ def _darks(part: Exposures, ramps: list[Ramp], task: _Task, found: _Found) -> No
     ):
         darks.add(band, task.limits, level, facts)
         sample.append(band.slope[:, task.light[band.rows]].reshape(-1)[::stride])
+    if not any(np.isfinite(one).any() for one in sample):
+        task.record.notes.append(
+            "no pixel of the darks has a slope: all are saturated, or without finite reads"
+        )
     if total < 5:
         task.record.notes.append(
             f"{total} integrations of darks say little of noisy pixels: five or more are advised"

@@ -29,7 +29,7 @@ from calibrant.effects._one_over_f_spectra import Accumulator, Spectra
 from calibrant.effects.common import Record, product_keys
 from calibrant.errors import OptionError, SelectionError
 from calibrant.exposures import Exposures
-from calibrant.exposures.ramps import Ramp, refuse_mixed
+from calibrant.exposures.ramps import Ramp, refuse_mixed, remarks_of
 from calibrant.frame import Applied, Frame
 from calibrant.instrument.clock import Border, Clock
 from calibrant.product import Kind, Product, Provenance
@@ -101,7 +101,7 @@ def measure(
         progress=progress,
         budget=parse_budget(budget),
     )
-    record = Record({**made.provenance.options}, list(made.provenance.notes))
+    record = Record({**made.provenance.options}, [*made.provenance.notes, *remarks_of(ramps, flags=False)])
     used = {name: product for name, product in (products or {}).items() if "dq" in product.planes}
     return replace(
         made,

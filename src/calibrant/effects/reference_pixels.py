@@ -29,7 +29,7 @@ from calibrant.effects._verdicts import Limit, check_limits, judged, trend
 from calibrant.effects.common import Record, product_keys
 from calibrant.errors import OptionError, SelectionError, ShapeError
 from calibrant.exposures import Exposures
-from calibrant.exposures.ramps import Ramp, refuse_mixed
+from calibrant.exposures.ramps import Ramp, refuse_mixed, remarks_of
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument.clock import Border, Clock
 from calibrant.product import Kind, Product, Provenance
@@ -125,7 +125,7 @@ def measure(
     made = of_ramps(
         ramps, where, threshold=threshold, limits=limits, progress=progress, budget=parse_budget(budget)
     )
-    record = Record(dict(made.provenance.options), list(made.provenance.notes))
+    record = Record(dict(made.provenance.options), [*made.provenance.notes, *remarks_of(ramps)])
     return replace(
         made,
         instrument=instrument.name,

@@ -274,11 +274,11 @@ def refuse_mixed(ramps: Sequence[Ramp], *, also: Sequence[str] = ()) -> None:
             )
 
 
-def remarks_of(ramps: Sequence[Ramp]) -> list[str]:
-    """What is to be known of ramps that were read: flags that files lack, wrapped counters, empty groups."""
+def remarks_of(ramps: Sequence[Ramp], *, flags: bool = True) -> list[str]:
+    """What is to be known of ramps that were read: wrapped counters, empty groups, `flags` that files lack."""
     lacking = [ramp.name for ramp in ramps if ramp._file is not None and not ramp.has_read_dq]
     notes = [f"{ramp.name}: {sentence}" for ramp in ramps for sentence in ramp.seen.sentences()]
-    if lacking:
+    if lacking and flags:
         many = "no file has" if len(lacking) == len(ramps) else f"{_named(lacking)} have"
         no = "" if len(lacking) == len(ramps) else "no "
         notes.append(f"{many} {no}flags of groups (GROUPDQ): no group is known to be saturated or hit")
