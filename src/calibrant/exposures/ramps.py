@@ -275,7 +275,7 @@ def refuse_mixed(ramps: Sequence[Ramp], *, also: Sequence[str] = ()) -> None:
 
 
 def remarks_of(ramps: Sequence[Ramp], *, flags: bool = True) -> list[str]:
-    """What is to be known of ramps that were read: wrapped counters, empty groups, `flags` that files lack."""
+    """What is to be known of ramps that were read: wrapped counters, empty groups, flags not there."""
     lacking = [ramp.name for ramp in ramps if ramp._file is not None and not ramp.has_read_dq]
     notes = [f"{ramp.name}: {sentence}" for ramp in ramps for sentence in ramp.seen.sentences()]
     if lacking and flags:
