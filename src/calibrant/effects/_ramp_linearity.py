@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-ROUNDS = 6  # of Gauss and Newton
+ROUNDS = 5  # of Gauss and Newton
 INVERSE = 5  # steps of Newton to the signal of a given light
 LEVEL_OFF = 0.6  # of the first rises: a smaller rise is saturation
 LARGEST = 4.0  # signal by its scale: no pixel that has a curve goes there
@@ -47,15 +47,16 @@ def fit(mean: Array, whole: Mask, times: Array, order: int, scale: float) -> dic
     parameters = np.zeros((order, mean.shape[1]))
     first = np.minimum(np.argmax(use, axis=0), 2)
     parameters[0] = np.take_along_axis(rises, first[None], axis=0)[0] / (t[1] - t[0])
+    u = None
     for _ in range(ROUNDS):
-        u, jacobian = _model(parameters, t)
+        u, jacobian = _model(parameters, t, u)
         left = np.where(use, rises - np.diff(u, axis=0), 0.0)
         slopes = np.where(use, np.diff(jacobian, axis=1), 0.0)
         normal = np.einsum("ikp,jkp->pij", slopes, slopes)
         inverse = _inverted(normal)
         change = np.einsum("pij,jkp,kp->ip", inverse, slopes, left)
         parameters = np.clip(parameters + change, -LARGEST, LARGEST)
-    u, _ = _model(parameters, t)
+    u, _ = _model(parameters, t, u)
     left = np.where(use, rises - np.diff(u, axis=0), 0.0)
     freedom = use.sum(axis=0) - order
     square = (left**2).sum(axis=0) / np.where(freedom > 0, freedom, np.nan)
@@ -75,25 +76,29 @@ def _straight(mean: Array, whole: Mask) -> tuple[Mask, Mask]:
     return use & ahead, levelled
 
 
-def _model(parameters: Array, t: Array) -> tuple[Array, Array]:
+def _model(parameters: Array, t: Array, start: Array | None = None) -> tuple[Array, Array]:
     """Signal (groups, pixels), and how it changes with each parameter (parameters, groups, pixels)."""
     light = parameters[0] * t[:, None]
-    powers = np.arange(2, len(parameters) + 1)
-    u = light.copy()
-    for _ in range(INVERSE):
+    u = light if start is None else start
+    for _ in range(INVERSE if start is None else 2):
         curve, steep = _curve(parameters, u)
         u = np.clip(u - (curve - light) / steep, -LARGEST, LARGEST)
     _, steep = _curve(parameters, u)
-    changes = [t[:, None] / steep, *(-(u**power) / steep for power in powers)]
+    changes = [t[:, None] / steep]
+    for power in range(2, len(parameters) + 1):
+        changes.append(-(u**2 if power == 2 else u**2 * u) / steep)
     return u, np.array(changes)
 
 
 def _curve(parameters: Array, u: Array) -> tuple[Array, Array]:
     """L(u), and its slope, which is kept from getting lost."""
-    curve, steep = u.copy(), np.ones_like(u)
-    for power, factor in enumerate(parameters[1:], 2):
-        curve = curve + factor * u**power
-        steep = steep + power * factor * u ** (power - 1)
+    curve, steep = np.zeros_like(u), np.zeros_like(u)
+    for power in range(len(parameters), 1, -1):  # Horner
+        factor = parameters[power - 1]
+        curve = (curve + factor) * u
+        steep = (steep + power * factor) * u
+    curve = (curve + 1) * u
+    steep += 1
     return curve, np.maximum(steep, FLATTEST)
 
 
