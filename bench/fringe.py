@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import curve_fit
 
 from calibrant.effects import fringe
-from calibrant.effects._etalon_model import attenuation, series, spreads
+from calibrant.effects._etalon_model import attenuation, spreads
 from calibrant.frame import Frame
 from calibrant.instrument.slices import Line, slice_map
 
@@ -70,7 +70,7 @@ def one_column(frame, slices, found, which):
     def model(row, *given):
         level, reflectivity, (phase, thickness) = np.split(np.array(given), np.cumsum(sizes))
         theta = 4e-4 * np.pi * thickness * (nu - pivot) + phase
-        fringes = series(theta, BSpline(knots[1], reflectivity, 3)(row), kept)[0]
+        fringes = waves(theta, BSpline(knots[1], reflectivity, 3)(row), kept)
         return BSpline(knots[0], level, 3)(row) * (1 + fringes)
 
     value = np.asarray(frame.data[rows.astype(int), col], np.float64)
@@ -84,11 +84,16 @@ def one_column(frame, slices, found, which):
     def local(row, *given):
         level, reflectivity, lag = np.split(np.array(given), np.cumsum(sizes))
         theta = 4e-4 * np.pi * best[-1] * (nu - pivot) + best[-2] + BSpline(knots[1], lag, 3)(row)
-        fringes = series(theta, BSpline(knots[1], reflectivity, 3)(row), kept)[0]
+        fringes = waves(theta, BSpline(knots[1], reflectivity, 3)(row), kept)
         return BSpline(knots[0], level, 3)(row) * (1 + fringes)
 
     curve_fit(local, rows, value, [*best[:-2], *np.zeros(sizes[1])], sigma, maxfev=20_000)
     return best[-1]
+
+
+def waves(theta, reflectivity, kept):
+    """Harmonics of a plate, by NumPy as one would write them."""
+    return sum(2 * part * reflectivity**m * np.cos(m * theta) for m, part in enumerate(kept, 1))
 
 
 def knots_of(stretches):

@@ -20,7 +20,7 @@ F8 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 ROUNDS = 15
 CLIPPED = 2, 3  # rounds before which outliers are looked for
-SETTLED = 1e-5  # relative change of chi squared
+SETTLED = 1e-4  # relative change of chi squared: the next one is of its square
 ATONCE = 48  # columns: their arrays stay in the cache
 PLANES = "value", "weight", "wavenumber", "slope", "spread"
 LIMITS = -0.5, 0.9  # of a reflectivity on the way
@@ -201,7 +201,8 @@ def _fitted(columns: Columns, thickness: float, pivot: float, bases: _Bases, cli
         model = step.model(state)
         rest = columns.value - model.value
         if number in CLIPPED:
-            step.weaken(state)
+            if number == CLIPPED[0]:
+                step.weaken(state)
             used = _without_outliers(columns, rest, clip)
         weight = np.where(used, columns.weight, 0.0)
         chi2 = (weight * rest**2).sum(axis=1)
