@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from calibrant.effects import campaigns
+from calibrant.effects import campaigns, stray_light
 from calibrant.errors import OptionError, SelectionError, ShapeError, UnitError
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument.slices import Line, slice_map
@@ -157,6 +157,19 @@ def test_changes_of_edges_and_cores(three):
     assert np.nanstd(pulls) == pytest.approx(1.0, abs=0.05)
     inside = np.nanmedian(plane[SLICES.ids > 0])
     assert -3.9 < inside < 0
+
+
+def test_removing_stray_light_raises_the_change_as_pedestals_hide_gains():
+    """As the notebook saw, and the model says why: the gain fell by 3.9 %, the pedestal rose by 13."""
+    scene = {"FM": {"gain": 1.03, "pedestal": 8.0}, "OTIS": {"gain": 0.99, "pedestal": 21.0}}
+    frames = observed(scene, 90)
+    clean = {n: stray_light.apply(f, stray_light.measure(f, SLICES)) for n, f in frames.items()}
+    before, after = (campaigns.measure(given, SLICES) for given in (frames, clean))
+    core = [value(found, "core_change", "OTIS") for found in (before, after)]
+    assert core[1] < core[0] - 1 and core[1] == pytest.approx(-3.9, abs=0.4)
+    assert "gain and pedestal changed" in before.provenance.notes[0]
+    assert value(before, "pedestal_change", "OTIS") == pytest.approx(13.0, abs=0.3)
+    assert value(before, "gain", "OTIS") == pytest.approx(value(after, "gain", "OTIS"), abs=0.002)
 
 
 def test_ratios_near_zero_are_masked_and_said():
