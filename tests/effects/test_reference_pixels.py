@@ -19,6 +19,7 @@ from calibrant.errors import HistoryError, OptionError, SelectionError, ShapeErr
 from calibrant.frame import DQ, Frame
 from calibrant.instrument.clock import Border, Clock
 from calibrant.simulate import infrared
+from calibrant.stack.kernels_reference import gather
 
 SPEC = importlib.util.spec_from_file_location("ramps_of_arrays", Path(__file__).with_name("ramps.py"))
 assert SPEC is not None
@@ -382,3 +383,18 @@ def test_corners_belong_to_the_rows():
     assert names == ["bottom", "left", "top"]
     with pytest.raises(SelectionError, match="all pixels"):
         layout(Clock(32, 64), Border(16, 16, 0, 0))
+
+
+def test_noise_of_columns_beside_noisier_pixels_is_theirs():
+    rng, shape = np.random.default_rng(6), (2, 20000, 16)
+    place = np.tile((np.arange(16) >= 4).astype(np.int64), (shape[1], 1))
+    values = (rng.standard_normal(shape) * np.where(place, 5.0, 2.0)).astype(np.float32)
+
+    def noise(regions):
+        squares, freedom = np.zeros(2), np.zeros(2)
+        good, lanes = np.ones(shape[1:], bool), np.zeros(16, np.int64)
+        gather(values, lanes, good, place, np.zeros((2, 2)), squares, freedom, regions)
+        return np.sqrt(squares / freedom / 2)
+
+    np.testing.assert_allclose(noise(1), [2, 5], rtol=0.012)
+    assert noise(0)[0] > 1.05 * 2, "a mean of both is too noisy for the quiet ones"

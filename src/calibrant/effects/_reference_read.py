@@ -179,7 +179,7 @@ def _active(
     steps, limits = _steps(values, lanes, place >= regions, good)
     kernels.steady(values, lanes, steps, limits, good)
     found = np.zeros((len(values), len(sums[0])))
-    kernels.gather(values, lanes, good, np.ascontiguousarray(place), found, squares, freedom)
+    kernels.gather(values, lanes, good, np.ascontiguousarray(place), found, squares, freedom, regions)
     sums[usable] += found
     counts += np.bincount(place[good].ravel(), minlength=len(counts))
 

@@ -37,15 +37,18 @@ def steady(values: Any, lanes: Any, steps: Any, limits: Any, good: Any) -> None:
 
 
 @jit
-def gather(values: Any, lanes: Any, good: Any, place: Any, sums: Any, squares: Any, freedom: Any) -> None:
+def gather(
+    values: Any, lanes: Any, good: Any, place: Any, sums: Any, squares: Any, freedom: Any, regions: int
+) -> None:
     """Sums of the values of each place and read, and squares of their changes about those of their row.
 
     values (reads, rows, cols); lanes (cols,); good (rows, cols); place (rows, cols): number of the group of
     pixels that one belongs to. Added to are sums (reads, places), squares (places,) of the changes between
     two reads less the mean change of the lane in its row, and freedom (places,), their degrees of freedom.
+    Places below `regions` have a mean of their own: they are quieter than the others.
     """
     reads, rows, cols = values.shape
-    many = lanes.max() + 1
+    many = 2 * (lanes.max() + 1)
     for r in range(rows):
         for g in range(reads):
             totals = [0.0] * many
@@ -55,13 +58,15 @@ def gather(values: Any, lanes: Any, good: Any, place: Any, sums: Any, squares: A
                     x = float(values[g, r, c])
                     sums[g, place[r, c]] += x
                     if g > 0:
-                        totals[lanes[c]] += x - float(values[g - 1, r, c])
-                        counts[lanes[c]] += 1
+                        kind = 2 * lanes[c] + (place[r, c] >= regions)
+                        totals[kind] += x - float(values[g - 1, r, c])
+                        counts[kind] += 1
             if g == 0:
                 continue
             for c in range(cols):
-                n = counts[lanes[c]]
+                kind = 2 * lanes[c] + (place[r, c] >= regions)
+                n = counts[kind]
                 if good[r, c] and n > 1:
-                    change = float(values[g, r, c]) - float(values[g - 1, r, c]) - totals[lanes[c]] / n
+                    change = float(values[g, r, c]) - float(values[g - 1, r, c]) - totals[kind] / n
                     squares[place[r, c]] += change * change
                     freedom[place[r, c]] += 1.0 - 1.0 / n
