@@ -49,8 +49,8 @@ class Columns:
     def span(self) -> F8:
         """Of the wavenumbers of each column."""
         used = self.weight > 0
-        high = np.where(used, self.wavenumber, -np.inf).max(axis=1)
-        low = np.where(used, self.wavenumber, np.inf).min(axis=1)
+        high: F8 = np.where(used, self.wavenumber, -np.inf).max(axis=1)
+        low: F8 = np.where(used, self.wavenumber, np.inf).min(axis=1)
         return high - low
 
 

@@ -105,7 +105,8 @@ def spreads(wavelength: F8, resolution: float | tuple[Sequence[float], Sequence[
     if isinstance(resolution, (int, float)):
         power: F8 | float = float(resolution)
     else:
-        power = np.interp(wavelength, *(np.asarray(part, np.float64) for part in resolution))
+        at, known = (np.asarray(part, np.float64) for part in resolution)
+        power = np.interp(wavelength, at, known)
     with np.errstate(invalid="ignore", divide="ignore"):
         made: F8 = UM / wavelength / power / FWHM
     return made

@@ -118,7 +118,7 @@ def _chance(power: float, x: F8, w: F8, thickness: float) -> float:
     spread = float(w @ (x - w @ x) ** 2)
     width = 2 * thickness * math.sqrt(4 * math.pi * spread)
     rest = max(1.0 - power, 1e-300)
-    single = rest ** (0.5 * (n - 3))
+    single: float = rest ** (0.5 * (n - 3))
     gamma = math.sqrt(2 / n) * math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2))
-    tau = gamma * width * rest ** (0.5 * (n - 4)) * math.sqrt(0.5 * n * power)
+    tau: float = gamma * width * rest ** (0.5 * (n - 4)) * math.sqrt(0.5 * n * power)
     return 1 - (1 - single) * math.exp(-tau) if single + tau > 1e-12 else single + tau
