@@ -280,3 +280,14 @@ def test_robust_line_of_exact_and_of_many_points():
     assert line.slope == pytest.approx(-1, abs=5 * line.slope_sigma) and line.scatter == pytest.approx(
         0.1, rel=0.1
     )
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 10, 1000])
+def test_finite_median_is_that_of_numpy(size):
+    rng = np.random.default_rng(size)
+    for dtype in (np.float32, np.float64, np.uint16, ">i2"):
+        values = (rng.normal(500, 200, size)).astype(dtype)
+        assert stats.finite_median(values) == pytest.approx(np.median(values.astype(float)), rel=1e-12)
+    holes = np.append(values.astype(float), [np.nan, np.inf, -np.inf])
+    assert stats.finite_median(holes) == np.median(values.astype(float))
+    assert math.isnan(stats.finite_median(np.full(3, np.nan)))

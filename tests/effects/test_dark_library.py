@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from calibrant.effects import bias, dark_library
+from calibrant.effects._levels import level, spread
 from calibrant.effects._library_law import doubling, inverse_kt, law_of, temperature_groups
 from calibrant.errors import (
     BudgetError,
@@ -21,6 +22,7 @@ from calibrant.errors import (
 )
 from calibrant.frame import DQ
 from calibrant.product import Quantity
+from calibrant.stack import kernels_arrhenius
 
 SPEC = importlib.util.spec_from_file_location("darks_of_a_grid", Path(__file__).with_name("darks.py"))
 DARKS = importlib.util.module_from_spec(SPEC)
@@ -103,12 +105,36 @@ def dark_variance(rates, times, celsius, groups, w):
     return np.array(found)
 
 
+def test_logarithms_and_exponentials():
+    x = np.random.default_rng(1).uniform(-60, 60, 2000)
+    log = [kernels_arrhenius.ln.py_func(one) for one in np.exp(x)]
+    np.testing.assert_allclose(log, x, rtol=0, atol=1e-9)
+    np.testing.assert_allclose([kernels_arrhenius.exp.py_func(one) for one in x], np.exp(x), rtol=1e-8)
+    np.testing.assert_allclose(kernels_arrhenius.ln.py_func(1e-38), np.log(1e-38), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_level_is_the_median_of_a_spread(dtype):
+    rng = np.random.default_rng(2)
+    for size in (1, 2, 3, 10, 1001, 5000):
+        for width in (0.1, 3.0, 300.0):
+            values = rng.normal(1000, width, size).astype(dtype)
+            assert level(values) == pytest.approx(spread(values).median, rel=1e-12)
+
+
 def test_bands_runners_and_budgets_do_not_matter(made):
     frames, product = series(Library().grid()), made[1]
     other = dark_library.measure(frames, runner="serial", budget="700kB", **KNOWN)
     assert other.identity == dark_library.measure(frames, runner=3, **KNOWN).identity == product.identity
     with pytest.raises(BudgetError, match="row by row"):
         dark_library.measure(frames, budget="100kB", **KNOWN)
+
+
+def test_pixels_at_the_end_of_a_band_are_rounded_as_all_others():
+    frames = series(Library(shape=(160, 333)).grid())
+    whole, rows = (dark_library.measure(frames, budget=budget, **KNOWN) for budget in ("512MB", "3.6MB"))
+    assert whole.provenance.options["memory"] != rows.provenance.options["memory"]
+    assert whole.identity == rows.identity
 
 
 def test_hits_are_left_out():

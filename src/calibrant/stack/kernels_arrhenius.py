@@ -15,8 +15,8 @@ import numpy as np
 Decorator = Callable[[Any], Any]
 
 F = np.float32
-SHORT = 256  # pixels worked on together: all sums of them stay in the nearest cache
-LANES = {"reassoc", "nsz", "contract"}  # freedom to add in another order; NaN keep their meaning
+SHORT = 1024  # pixels worked on together
+LANES = {"nsz", "contract"}  # nothing that rounds the pixels at the end of a band otherwise
 LN2 = 0.6931471805599453
 SQRT_HALF = 0x3FE6A09E667F3BCD  # bits of the float64
 

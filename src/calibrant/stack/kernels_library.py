@@ -19,7 +19,7 @@ Decorator = Callable[[Any], Any]
 
 F = np.float32
 PIECE = 1024  # pixels worked on together: their sums stay in the nearest cache, their values in the next
-LANES = {"reassoc", "nsz", "contract"}  # freedom to add in another order; NaN keep their meaning
+LANES = {"nsz", "contract"}  # nothing that rounds the pixels at the end of a band otherwise
 
 TIME, WEIGHT, SHIFT, MEMBER, STRESS, END = range(6)
 """Of a frame: seconds, 1/adu2, adu, group, 1 / (1 - leverage), the frame after the last of its setting.
