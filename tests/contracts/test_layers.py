@@ -42,6 +42,9 @@ ROOMS_OF_LIBRARIES = {
     "distributed": {"stack"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
+    "jinja2": {"report", "web"},
 }
 SANCTIONED = {
     # Late imports (inside functions) that go up, each with its reason.
