@@ -325,6 +325,55 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Event:
+    """One thing that was reported to a registry.
+
+    Attributes
+    ----------
+    kind : str
+        ``draft``, ``verified``, ``certified``, ``withdrawn``, ``chained`` ...
+    at : int
+        Microseconds UTC.
+    subject : str
+        Identity of a product or hash of a file; empty if the event is about neither.
+    identity, product : str or None
+        Of the product and its kind, if it is about one.
+    tag, begin, end
+        Of a certification; None is open.
+    passed : bool or None
+        Of a verdict.
+    """
+
+    revision: int
+    kind: str
+    at: int
+    subject: str = ""
+    identity: str | None = None
+    product: str | None = None
+    tag: str | None = None
+    begin: int | None = None
+    end: int | None = None
+    passed: bool | None = None
+    who: str | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A quantity of one product, as one point of a trend; `epoch` in microseconds UTC."""
+
+    identity: str
+    epoch: int | None
+    instrument: str
+    keys: Mapping[str, Any]
+    place: str
+    value: float | None
+    sigma: float | None
+    unit: str
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True)
 class Ingested:
     """What `ingest` did.
 

@@ -13,12 +13,21 @@ from calibrant.files.reading import Pathish
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.model import Instrument
 from calibrant.product import Product
-from calibrant.registry import answering, lineage, listing, naming, opening, places, questions
+from calibrant.registry import answering, history, lineage, listing, naming, opening, places, questions
 from calibrant.registry.database import Database, head
 from calibrant.registry.memory import Memory
 from calibrant.registry.questions import Question
 from calibrant.registry.recording import Recording
-from calibrant.registry.records import Choice, Entry, Explanation, Lineage, Trouble
+from calibrant.registry.records import (
+    Choice,
+    Entry,
+    Event,
+    Explanation,
+    Lineage,
+    Point,
+    Trouble,
+    Verdict,
+)
 
 DEFAULT = "calibrant.db"
 VARIABLE = "CALIBRANT_REGISTRY"
@@ -263,6 +272,27 @@ class Registry(Recording):
         """Exposures as rows: those of a `kind`, `instrument`, `detector` or `exposure`; the first `limit`."""
         with self._database.read() as connection:
             return listing.exposures(connection, **filters)
+
+    def events(self, ref: Pathish | None = None, *, limit: int | None = None) -> list[Event]:
+        """What was reported of a product, or of everything; the newest first."""
+        with self._database.read() as connection:
+            identity = None if ref is None else listing.find(connection, os.fspath(ref)).identity
+            return history.events(connection, identity, limit=limit)
+
+    def verdict(self, ref: Pathish) -> Verdict | None:
+        """The last verdict on a product, with its values and limits; None if it was never verified."""
+        with self._database.read() as connection:
+            return history.verdict(connection, listing.find(connection, os.fspath(ref)).identity)
+
+    def quantities(self, kind: str) -> list[str]:
+        """Names of the quantities that products of a kind state."""
+        with self._database.read() as connection:
+            return history.names(connection, kind)
+
+    def trend(self, kind: str, name: str, **filters: Any) -> list[Point]:
+        """A quantity of all products of a kind by epoch: of an `instrument`, `detector` or `place`."""
+        with self._database.read() as connection:
+            return history.trend(connection, kind, name, **filters)
 
     def tags(self) -> dict[str, list[str]]:
         """Tags, each with those that follow it where it is searched."""
