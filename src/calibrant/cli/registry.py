@@ -122,6 +122,7 @@ def add(
     db: DB = None,
 ) -> None:
     """Record products as drafts; of those that are known, a further place of the file."""
+    from calibrant.registry import plain
     from calibrant.registry.opening import product_file
 
     rows = []
@@ -131,7 +132,7 @@ def add(
             before = registry.known(product.identity)
             entry = registry.add(product, path)
             known = None if before is None else str(path.absolute()) in before.places
-            rows.append({**show.entry_facts(entry), "file": str(path), "known": before is not None})
+            rows.append({**plain.entry(entry), "file": str(path), "known": before is not None})
             terminal.say(show.added(entry, str(path), known))
     terminal.result(rows, lambda: None)
 
@@ -186,10 +187,12 @@ def certify(
     db: DB = None,
 ) -> None:
     """Say from when to when a product is valid."""
+    from calibrant.registry import plain
+
     with opened(terminal, db) as registry:
         added = _added(registry, product)
         entry, notes = registry.certify(product, begin, end, tag=tag, replace=replace, force=force)
-        result = {**show.entry_facts(entry), "notes": [*added, *notes], "revision": registry.revision}
+        result = {**plain.entry(entry), "notes": [*added, *notes], "revision": registry.revision}
         terminal.result(result, lambda: show.certified(entry, tag))
         for note in (*added, *notes):
             terminal.say(f"note: {note}")
@@ -227,6 +230,8 @@ def get(
     db: DB = None,
 ) -> None:
     """Which product, raw file or calibrated frame belongs to an exposure; --out copies it."""
+    from calibrant.registry import plain
+
     asked = question_of(exposure, detector, instrument, time, key, filter)
     asked |= {"tag": tag, "as_of": as_of_of(as_of), "level": level, "drafts": drafts}
     with opened(terminal, db) as registry:
@@ -237,7 +242,7 @@ def get(
             out = out / Path(path).name if out.is_dir() else out
             copy(path, out, overwrite=terminal.overwrite)
         result: dict[str, Any] = {"kind": kind, "path": path, "out": None if out is None else str(out)}
-        result |= {"notes": list(registry.notes)} if choice is None else show.choice_facts(choice)
+        result |= {"notes": list(registry.notes)} if choice is None else plain.choice(choice)
         terminal.result(result, lambda: show.got(result))
         for note in () if choice is None else choice.notes:
             terminal.say(f"note: {note}")
@@ -259,11 +264,13 @@ def explain(
     db: DB = None,
 ) -> None:
     """Every candidate for an exposure: chosen, or which rule refused it."""
+    from calibrant.registry import plain
+
     asked = question_of(exposure, detector, instrument, time, key, filter)
     asked |= {"tag": tag, "as_of": as_of_of(as_of), "level": level, "drafts": drafts}
     with opened(terminal, db) as registry:
         found = registry.explain(kind, **asked)
-    terminal.result(show.explanation_facts(found), lambda: show.explanation(terminal, found))
+    terminal.result(plain.explanation(found), lambda: show.explanation(terminal, found))
     for note in found.notes:
         terminal.say(f"note: {note}")
 
@@ -281,6 +288,8 @@ def lineage(
     db: DB = None,
 ) -> None:
     """What a product or frame was made of, back to raw files."""
+    from calibrant.registry import plain
+
     with opened(terminal, db) as registry:
         found = registry.lineage(product)
     if dot:
@@ -288,7 +297,7 @@ def lineage(
 
         typer.echo(dotted(found), nl=False)
         return
-    terminal.result(show.lineage_facts(found), lambda: show.lineage(found))
+    terminal.result(plain.lineage(found), lambda: show.lineage(found))
 
 
 def withdraw(
@@ -319,6 +328,8 @@ def ls(
     db: DB = None,
 ) -> None:
     """List products: what they are for, their state, and when they are valid."""
+    from calibrant.registry import plain
+
     if exposures and (tag or state):
         raise OptionError("exposures have neither tag nor state", do="leave out --exposures, or the others")
     with opened(terminal, db) as registry:
@@ -329,7 +340,7 @@ def ls(
         filters = {"kind": kind, "instrument": instrument, "tag": tag, "state": state}
         entries, total = registry.products(**filters, limit=limit or None), registry.count(**filters)
         about = {"tags": registry.tags(), "frozen": registry.contexts(), "total": total}
-    result = {"products": [show.entry_facts(entry) for entry in entries], **about}
+    result = {"products": [plain.entry(entry) for entry in entries], **about}
     terminal.result(result, lambda: show.products(terminal, entries, about))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from calibrant.cli.common import Terminal
 
 if TYPE_CHECKING:
     from calibrant.registry.records import (
-        Choice,
         Entry,
         Explanation,
         Item,
@@ -47,22 +45,9 @@ def place(url: str) -> str:
 
 def time(microseconds: int | None) -> str | None:
     """A time to the second, as ISO text."""
-    from calibrant.registry.words import moment
+    from calibrant.registry.words import second
 
-    return None if microseconds is None else f"{moment(microseconds).partition('.')[0].rstrip('Z')}Z"
-
-
-def _json_time(microseconds: int | None) -> str | None:
-    from calibrant.registry.words import moment
-
-    return None if microseconds is None else moment(microseconds)
-
-
-def _span(begin: int | None, end: int | None) -> str:
-    if begin is None and end is None:
-        return "always"
-    first, last = ((time(edge) or "...").replace(":00Z", "Z") for edge in (begin, end))
-    return f"{first} to {last}"
+    return None if microseconds is None else second(microseconds)
 
 
 def keys_text(keys: Mapping[str, Any]) -> str:
@@ -134,14 +119,6 @@ def _judgement(item: Item, place: str, value: str, note: str) -> dict[str, str]:
     }
 
 
-def entry_facts(entry: Entry) -> dict[str, Any]:
-    """An entry for JSON: times as text."""
-    spans = [
-        {"tag": tag, "from": _json_time(begin), "to": _json_time(end)} for tag, begin, end in entry.validity
-    ]
-    return {**asdict(entry), "epoch": _json_time(entry.epoch), "validity": spans}
-
-
 def added(entry: Entry, path: str, known: bool | None) -> str:
     """What was recorded of a file: `known` is None for a new product, else whether the place was known."""
     name = f"the {entry.kind} {short(entry.identity)}"
@@ -152,7 +129,9 @@ def added(entry: Entry, path: str, known: bool | None) -> str:
 
 def certified(entry: Entry, tag: str) -> None:
     """Under which tag, and when."""
-    spans = [_span(begin, end) for name, begin, end in entry.validity if name == tag]
+    from calibrant.registry.words import between
+
+    spans = [between(begin, end) for name, begin, end in entry.validity if name == tag]
     typer.echo(f"the {entry.kind} {short(entry.identity)} ({keys_text(entry.keys)}) is certified for {tag}:")
     for span in spans:
         typer.echo(f"  {span}")
@@ -171,54 +150,12 @@ def withdrawn(name: str, made: Sequence[str]) -> None:
 # --- get, explain -----------------------------------------------------------------------------------------
 
 
-def choice_facts(choice: Choice) -> dict[str, Any]:
-    """A choice for JSON."""
-    found = choice.candidate
-    return {
-        "identity": found.identity,
-        "instrument": found.instrument,
-        "keys": dict(found.keys),
-        "state": found.state,
-        "tag": found.tag,
-        "from": _json_time(found.begin),
-        "to": _json_time(found.end),
-        "valid": _span(found.begin, found.end) if found.tag else "",
-        "level": choice.level,
-        "revision": choice.revision,
-        "notes": list(choice.notes),
-    }
-
-
 def got(result: Mapping[str, Any]) -> None:
     """What was chosen, and where it is or went."""
     if "identity" in result:
         state = f"certified for {result['tag']}, {result['valid']}" if result["tag"] else result["state"]
         typer.echo(f"{result['kind']} {short(result['identity'])}  {keys_text(result['keys'])}; {state}")
     typer.echo(f"{result['path']} copied to {result['out']}" if result["out"] else result["path"])
-
-
-def explanation_facts(found: Explanation) -> dict[str, Any]:
-    """An explanation for JSON."""
-    lines = [
-        {
-            **asdict(line.candidate),
-            "epoch": _json_time(line.candidate.epoch),
-            "begin": _json_time(line.candidate.begin),
-            "end": _json_time(line.candidate.end),
-            "refusal": None if line.refusal is None else asdict(line.refusal),
-            "distance_s": None if line.distance is None else line.distance / 1e6,
-        }
-        for line in found.lines
-    ]
-    return {
-        "question": found.question,
-        "chosen": None if found.chosen is None else choice_facts(found.chosen),
-        "problem": found.problem,
-        "candidates": lines,
-        "rest": dict(found.rest),
-        "total": found.total,
-        "notes": list(found.notes),
-    }
 
 
 def explanation(terminal: Terminal, found: Explanation) -> None:
@@ -255,12 +192,6 @@ def _reason(line: Line) -> str:
 
 
 # --- lineage ----------------------------------------------------------------------------------------------
-
-
-def lineage_facts(found: Lineage) -> dict[str, Any]:
-    """A lineage for JSON."""
-    edges = [{"child": child, "parent": parent, "role": role} for child, parent, role in found.edges]
-    return {"root": found.root, "nodes": [asdict(node) for node in found.nodes.values()], "edges": edges}
 
 
 def lineage(found: Lineage) -> None:
@@ -342,7 +273,9 @@ def _shared(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _row(entry: Entry, shared: Mapping[str, Any]) -> dict[str, Any]:
-    valid = [f"{tag}: {_span(begin, end)}" for tag, begin, end in entry.validity]
+    from calibrant.registry.words import between
+
+    valid = [f"{tag}: {between(begin, end)}" for tag, begin, end in entry.validity]
     verified = {None: "", True: ", verified", False: ", failed"}[entry.verified]
     tainted = ", tainted" if entry.tainted else ""
     return {

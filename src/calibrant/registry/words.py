@@ -34,6 +34,19 @@ def moment(microseconds: int) -> str:
         return f"{microseconds / 31_557_600e6 + 1970:.0f}"
 
 
+def second(microseconds: int) -> str:
+    """ISO time, UTC, to the second."""
+    return f"{moment(microseconds).partition('.')[0].rstrip('Z')}Z"
+
+
+def between(begin: int | None, end: int | None) -> str:
+    """A span of time to the second; an open end is ``...``."""
+    if begin is None and end is None:
+        return "always"
+    first, last = ("..." if edge is None else second(edge).replace(":00Z", "Z") for edge in (begin, end))
+    return f"{first} to {last}"
+
+
 def duration(microseconds: int) -> str:
     """A duration in its best unit: ``3.2 d``, ``45.0 s``."""
     for size, unit in _UNITS:
