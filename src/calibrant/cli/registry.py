@@ -13,7 +13,7 @@ import typer
 
 from calibrant.cli import registry_print as show
 from calibrant.cli.common import Terminal
-from calibrant.cli.registry_words import as_of_of, as_options, question_of
+from calibrant.cli.registry_words import as_options, question_of
 from calibrant.errors import CalibrantError, OptionError, SelectionError
 
 if TYPE_CHECKING:
@@ -231,6 +231,7 @@ def get(
 ) -> None:
     """Which product, raw file or calibrated frame belongs to an exposure; --out copies it."""
     from calibrant.registry import plain
+    from calibrant.registry.words import as_of_of
 
     asked = question_of(exposure, detector, instrument, time, key, filter)
     asked |= {"tag": tag, "as_of": as_of_of(as_of), "level": level, "drafts": drafts}
@@ -265,6 +266,7 @@ def explain(
 ) -> None:
     """Every candidate for an exposure: chosen, or which rule refused it."""
     from calibrant.registry import plain
+    from calibrant.registry.words import as_of_of
 
     asked = question_of(exposure, detector, instrument, time, key, filter)
     asked |= {"tag": tag, "as_of": as_of_of(as_of), "level": level, "drafts": drafts}

@@ -9,7 +9,6 @@ from calibrant.errors import OptionError
 
 _OWN = ("exposure", "detector", "instrument", "time")
 """Parts of a question that have an option each, and are no facts."""
-_SIZES = re.compile(r"\d+(x\d+)+")
 
 
 def question_of(
@@ -27,6 +26,8 @@ def question_of(
     OptionError
         If a key is not name=value, or is said twice.
     """
+    from calibrant.registry.words import value_of
+
     facts: dict[str, Any] = {} if filter is None else {"filter": filter}
     for word in keys or ():
         name, equals, value = (part.strip() for part in word.partition("="))
@@ -51,22 +52,3 @@ def as_options(advice: str) -> str:
         return f"for example --{name} " if name in (*_OWN, "filter") else f"for example --key {name}="
 
     return re.sub(r"for example (\w+)=", option, advice)
-
-
-def value_of(text: str) -> Any:
-    """``-10`` and ``2.5`` as numbers, ``2x2`` as a tuple of them, all else as text."""
-    if _SIZES.fullmatch(text):
-        return tuple(int(part) for part in text.split("x"))
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def as_of_of(text: str | None) -> int | str | None:
-    """A revision as a number; a time or the name of a frozen state as text."""
-    if text is None:
-        return None
-    return int(text) if re.fullmatch(r"\d+", text.strip()) else text.strip()

@@ -59,6 +59,7 @@ def products(
     tag: str | None = None,
     state: str | None = None,
     limit: int | None = None,
+    offset: int = 0,
 ) -> list[Entry]:
     """Products, by kind, instrument, detector and epoch.
 
@@ -70,8 +71,8 @@ def products(
         Only those that are certified under it now.
     state : str, optional
         ``draft``, ``certified``, ``superseded`` or ``withdrawn``.
-    limit : int, optional
-        The first so many.
+    limit, offset : int, optional
+        So many, after so many others.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def products(
     )
     for rule in _rules(connection, kind, instrument, tag, state):
         statement = statement.where(rule)
-    return _entries(connection, connection.execute(statement.limit(limit)).all())
+    return _entries(connection, connection.execute(statement.limit(limit).offset(offset)).all())
 
 
 def count(
@@ -115,6 +116,7 @@ def exposures(
     detector: str | None = None,
     exposure: str | None = None,
     limit: int | None = None,
+    offset: int = 0,
 ) -> list[dict[str, Any]]:
     """Exposures as rows, by instrument, time and detector.
 
@@ -124,8 +126,8 @@ def exposures(
     kind, instrument, detector : str, optional
     exposure : str, optional
         Its identifier.
-    limit : int, optional
-        The first so many.
+    limit, offset : int, optional
+        So many, after so many others.
 
     Returns
     -------
@@ -139,6 +141,7 @@ def exposures(
         .where(*(table.c[name] == str(value) for name, value in given.items() if value is not None))
         .order_by(table.c.instrument, table.c.start, table.c.identifier, table.c.detector, table.c.id)
         .limit(limit)
+        .offset(offset)
     ).all()
     held = places.of_hashes(connection, (row.hash for row in rows))
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from calibrant.frame import iso_time
 from calibrant.registry.records import Candidate
 
 _UNITS = ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1000, "ms"))
+_SIZES = re.compile(r"\d+(x\d+)+")
 _DIGITS = len("sha256:") + 12
 
 
@@ -90,3 +92,22 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
     """`` (did you mean 'flat'?)``, or nothing."""
     close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def value_of(text: str) -> Any:
+    """``-10`` and ``2.5`` as numbers, ``2x2`` as a tuple of them, all else as text."""
+    if _SIZES.fullmatch(text):
+        return tuple(int(part) for part in text.split("x"))
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def as_of_of(text: str | None) -> int | str | None:
+    """A revision as a number; a time or the name of a frozen state as text."""
+    if text is None:
+        return None
+    return int(text) if re.fullmatch(r"\d+", text.strip()) else text.strip()
