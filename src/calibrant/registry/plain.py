@@ -1,4 +1,4 @@
-"""The answers of a registry as JSON: times as ISO text, everything else as it is. Terminal and pages share it."""
+"""The answers of a registry as JSON: times as ISO text. Terminal and pages share it."""
 
 from __future__ import annotations
 
