@@ -48,6 +48,17 @@ def test_reflectivity_of_each_column_and_wavelength_is_found_within_its_error(fo
     assert found[0].quantity("chi2").value == pytest.approx(1, abs=0.1)
 
 
+def test_one_column_is_kept_row_by_row_with_continuum_fit_and_peaks(found):
+    table = found[0].tables["example"]
+    assert len(set(table["col"])) == len(set(table["slice"])) == 1
+    pull = (table["value"] - table["model"]) / table["sigma"]
+    assert 0.9 < pull.std() < 1.1 and table["used"].mean() > 0.99
+    peak, level = table["peak"], table["continuum"] / table["model"]
+    assert level.min() > 0.999 and level[peak].max() < 1.02 < level.max()
+    period = np.diff(table["row"][peak]).mean()
+    assert period == pytest.approx(np.mean(found[0].tables["fringes"]["period"]), rel=0.02)
+
+
 def test_a_wrong_resolution_is_noticed():
     """The twin: with lines half as wide as they are, the reflectivity is far off in units of its sigma."""
     made = fringe.measure(LAMP.taken(np.random.default_rng(9)), SLICES, resolution=2 * RESOLUTION)

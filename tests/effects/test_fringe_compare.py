@@ -42,6 +42,13 @@ def test_another_reflectivity_is_preferred_where_it_is_one(first):
     assert abs(phase.value) < 4 * phase.sigma < 0.05
     assert abs(thickness.value) < 4 * thickness.sigma < 1
     assert made.quantity("depth_ratio").value > ratio.value  # depth saturates with R
+    beside, curves = made.tables["transmissions"], made.tables["models"]
+    assert beside["second_fit"].min() > beside["first_fit"].min() + 0.05
+    chosen = curves["cause"] == "reflectivity"
+    pull = (made.tables["wavelengths"]["R_ratio"] - curves["ratio"][chosen]) / made.tables["wavelengths"][
+        "R_ratio_sigma"
+    ]
+    assert np.abs(pull).max() < 4 and not curves["phase"][chosen].any()
 
 
 def test_a_wider_cone_is_told_by_the_fringes_it_moves(first):

@@ -171,3 +171,12 @@ def test_what_cannot_be_is_refused():
         trace.extract(frame, SLICES, found, width=0)
     with pytest.raises(SelectionError, match="not a trace"):
         trace.extract(frame, SLICES, replace(found, kind="bias"))
+
+
+def test_the_frame_and_the_centre_of_each_row_are_kept():
+    data = source()
+    data[7, 3] = np.nan
+    found = trace.measure(taken(data, np.random.default_rng(6)), SLICES)
+    image, own, used = found.planes["image"], column(found, "centre"), column(found, "used")
+    assert np.isnan(image[7, 3]) and np.nanmax(image) > 50
+    assert np.isfinite(own[used]).all() and 0 < np.std(own[used] - column(found)[used]) < 0.1

@@ -38,15 +38,17 @@ class Pair:
     depth_sigma: F8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cause:
-    """One cause: its parameter, sigma, chi squared, and Bayesian information criterion."""
+    """One cause: its parameter, sigma, chi squared, and Bayesian information criterion; and its curves."""
 
     name: str
     value: float
     sigma: float
     chi2: float
     bic: float
+    ratio: F8
+    phase: F8
 
 
 def pair(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> Pair | None:
@@ -105,20 +107,20 @@ def causes(both: Pair, thickness: float) -> list[Cause]:
 
     found = []
     for name in CAUSES:
-        best, value, sigma = _least(chi2, name, both)
-        count = 2 if name == "reflectivity" else 1
-        found.append(Cause(name, value, sigma, best, best + count * math.log(2 * len(x))))
+        best, given, sigma = _least(chi2, name, both)
+        bic = best + len(given) * math.log(2 * len(x))
+        found.append(Cause(name, float(given[0]), sigma, best, bic, *model(name, given)))
     return sorted(found, key=lambda one: one.bic)
 
 
-def _least(chi2: Any, name: str, both: Pair) -> tuple[float, float, float]:
-    """Lowest chi squared, the parameter there, and its sigma from the curvature."""
+def _least(chi2: Any, name: str, both: Pair) -> tuple[float, F8, float]:
+    """Lowest chi squared, the parameters there, and the sigma of the first from the curvature."""
     if name == "reflectivity":
         x = both.wavenumber / both.wavenumber.mean() - 1
         design = np.stack([np.ones(x.shape), x], axis=1) / both.ratio_sigma[:, None]
         covariance = np.linalg.pinv(design.T @ design)
         given = covariance @ design.T @ (both.ratio / both.ratio_sigma)
-        return chi2(given, name), float(given[0]), float(np.sqrt(covariance[0, 0]))
+        return chi2(given, name), given, float(np.sqrt(covariance[0, 0]))
     grid = np.linspace(-1, 1, 801) * LARGEST[name]
     start = grid[int(np.argmin([chi2(np.array([value]), name) for value in grid]))]
     step = grid[1] - grid[0]
@@ -128,7 +130,7 @@ def _least(chi2: Any, name: str, both: Pair) -> tuple[float, float, float]:
     value, low = float(best.x[0]), float(best.fun)
     tiny = max(abs(value) * 1e-3, 1e-7)
     bend = (chi2(np.array([value + tiny]), name) + chi2(np.array([value - tiny]), name) - 2 * low) / tiny**2
-    return low, value, math.sqrt(2 / bend) if bend > 0 else math.nan
+    return low, np.array([value]), math.sqrt(2 / bend) if bend > 0 else math.nan
 
 
 def line_spread_of(share: float, thickness: float, wavenumber: float) -> float:

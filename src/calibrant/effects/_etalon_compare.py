@@ -32,7 +32,8 @@ def compare(first: Product, second: Product) -> Product:
         Quantities: ``depth_ratio`` (observed, second over first), ``R_ratio``, ``phase`` [cycle, -0.5 to 0.5]
         and ``D`` [um], second minus first, each with sigma. Table ``wavelengths``: wavelength [um], R_ratio,
         depth_ratio, phase [cycle], each with ``..._sigma``; table ``causes``: cause, value, sigma, chi2, bic,
-        best first (`docs/effects/fringe.md`). A note says which cause is preferred.
+        best first (`docs/effects/fringe.md`), and ``models`` with their curves; ``transmissions`` of one
+        column in both: wavelength, first, second, each with its fit. A note says which cause is preferred.
 
     Raises
     ------
@@ -66,9 +67,14 @@ def compare(first: Product, second: Product) -> Product:
         KIND,
         instrument=first.instrument,
         keys=first.keys,
-        tables={"wavelengths": wavelengths, "causes": table},
+        tables={
+            "wavelengths": wavelengths,
+            "causes": table,
+            "models": _models(ranked, both),
+            **_transmissions(first, second),
+        },
         units={
-            "wavelengths.wavelength": "um",
+            **{f"{name}.wavelength": "um" for name in ("wavelengths", "models", "transmissions")},
             "wavelengths.phase": "cycle",
             "wavelengths.phase_sigma": "cycle",
         },
@@ -77,6 +83,37 @@ def compare(first: Product, second: Product) -> Product:
             "fringe", parents=(first.identity, second.identity), versions=versions(), notes=tuple(notes)
         ),
     )
+
+
+def _models(ranked: list[Cause], both: Pair) -> dict[str, Any]:
+    """What each cause makes of ratio and phase."""
+    count = len(both.ratio)
+    return {
+        "cause": np.repeat([one.name for one in ranked], count),
+        "wavelength": np.tile(UM / both.wavenumber, len(ranked)),
+        "ratio": np.concatenate([one.ratio for one in ranked]),
+        "phase": np.concatenate([one.phase for one in ranked]),
+    }
+
+
+def _transmissions(first: Product, second: Product) -> dict[str, dict[str, Any]]:
+    """The example of both, over its continuum, where it is the same column; else nothing."""
+    one, other = (product.tables.get("example") for product in (first, second))
+    if one is None or other is None:
+        return {}
+    places = [(t["slice"][0], t["col"][0]) for t in (one, other)]
+    _, i, j = np.intersect1d(one["row"], other["row"], return_indices=True)
+    if places[0] != places[1] or not len(i):
+        return {}
+    made: dict[str, Any] = {name: one[name][i] for name in ("slice", "col", "row", "wavelength")}
+    for name, table, here in (("first", one, i), ("second", other, j)):
+        level = table["continuum"][here]
+        made |= {
+            name: table["value"][here] / level,
+            f"{name}_sigma": table["sigma"][here] / level,
+            f"{name}_fit": table["model"][here] / level,
+        }
+    return {"transmissions": made}
 
 
 def _quantities(first: Product, second: Product, both: Pair) -> list[Quantity]:

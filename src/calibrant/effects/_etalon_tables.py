@@ -110,6 +110,46 @@ def fringes_table(points: Table) -> Table:
     return table
 
 
+def example_table(columns: Columns, fit: Fit, places: Places) -> Table:
+    """The middle column of the middle slice, row by row: value and sigma, continuum at the peaks, fit."""
+    numbers = list(dict.fromkeys(places.number.tolist()))
+    own = np.flatnonzero(places.number == numbers[len(numbers) // 2])
+    n = own[len(own) // 2]
+    row = np.flatnonzero(fit.used[n] | (columns.weight[n] > 0))
+    fringe = fit.fringe[n]
+    sigma = columns.weight[n, row] ** -0.5 if columns.weighed else np.full(row.size, np.nan)
+    return {
+        "slice": np.full(row.size, places.number[n]),
+        "col": np.full(row.size, places.col[n]),
+        "row": row.astype(np.int32),
+        "wavelength": UM / columns.wavenumber[n, row],
+        "value": columns.value[n, row],
+        "sigma": sigma,
+        "continuum": fit.continuum[n, row] * (1 + crest(fringe, row)),
+        "model": fit.continuum[n, row] * (1 + fringe[row]),
+        "used": fit.used[n, row],
+        "peak": np.isin(np.arange(row.size), tops(fringe[row])),
+    }
+
+
+def tops(fringe: F8) -> NDArray[np.int64]:
+    """Samples that are as high as their neighbours, or higher."""
+    return np.flatnonzero((fringe[1:-1] >= fringe[:-2]) & (fringe[1:-1] >= fringe[2:])) + 1
+
+
+def crest(fringe: F8, here: NDArray[np.int64]) -> F8:
+    """Height of the fringes' peaks at each row, between them by straight lines."""
+    part = fringe[here]
+    top = tops(part)
+    if top.size < 2:
+        return np.full(part.size, part.max())
+    bend = part[top - 1] - 2 * part[top] + part[top + 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rise = np.where(bend < 0, -((part[top + 1] - part[top - 1]) ** 2) / (8 * bend), 0.0)
+    made: F8 = np.interp(np.arange(part.size), top, part[top] + rise)
+    return made
+
+
 def mean(value: F8, sigma: F8, group: NDArray[np.int64], count: int) -> tuple[F8, F8]:
     """Weighted mean of each group and its sigma; NaN where a group has nothing."""
     good = np.isfinite(value) & np.isfinite(sigma) & (sigma > 0)
@@ -131,7 +171,9 @@ def units(unit: str) -> dict[str, str]:
         f"{table}.{name}": "cycle" for table in ("points", "columns") for name in ("phase", "phase_sigma")
     }
     thick = {"columns.D": "um", "columns.D_sigma": "um"}
-    return {"data": "", "variance": "", "continuum": unit, "dq": "", **lengths, **periods, **cycles, **thick}
+    shown = {f"example.{name}": unit for name in ("value", "sigma", "continuum", "model")}
+    planes = {"data": "", "variance": "", "continuum": unit, "dq": ""}
+    return {**planes, **lengths, **periods, **cycles, **thick, **shown, "example.wavelength": "um"}
 
 
 def quantities(tables: dict[str, Table], pivot: float) -> tuple[Quantity, ...]:

@@ -23,6 +23,8 @@ from calibrant.effects._etalon_peaks import find_peaks, norm_fringe
 from calibrant.effects._etalon_tables import (
     Places,
     columns_table,
+    crest,
+    example_table,
     fringes_table,
     mean,
     points_table,
@@ -120,7 +122,7 @@ def measure(
         Planes and quantities of `KIND`; tables ``columns`` (slice, col, pixels, D [um], phase [cycle] at the
         pivot, chi2), ``points`` (slice, col, row, wavelength [um], period [pixel], depth, visibility, R, F,
         depth_intrinsic, visibility_intrinsic, phase [cycle]) and ``fringes`` (means of the slices at each
-        row), each with ``..._sigma``.
+        row), each with ``..._sigma``; ``example``: the middle column with continuum, fit and peaks.
 
     Raises
     ------
@@ -135,6 +137,7 @@ def measure(
     record = Record(
         {"thickness": thickness, "points": points, "stretch": stretch, "margin": margin, "clip": clip}
     )
+    record.options["dispersion"] = slices.dispersion
     record.options["resolution"] = resolution if isinstance(resolution, float) else repr(resolution)
     taken = _taken(frame, slices, numbers, margin, resolution, record)
     columns = taken.columns
@@ -151,6 +154,7 @@ def measure(
     places = Places(taken.number, taken.col, at)
     told = points_table(columns, found, places, bases[1], pivot, resolution is not None)
     tables = {"columns": columns_table(found, places), "points": told, "fringes": fringes_table(told)}
+    tables["example"] = example_table(columns, found, places)
     if resolution is None:
         record.notes.append(
             "no resolution was given: depths are as observed, those of the plate are not known"
@@ -306,7 +310,7 @@ def _product(
         here = row[which[n]]
         flat[here, col] = 1 + found.fringe[n, here]
         variance[here, col] = found.fringe_variance[n, here]
-        level[here, col] = found.continuum[n, here] * (1 + _crest(found.fringe[n], here))
+        level[here, col] = found.continuum[n, here] * (1 + crest(found.fringe[n], here))
         known[here, col] = True
     dq = np.where((slices.turned().ids > 0) & ~known, np.uint32(DQ.NO_FLAT_FIELD), np.uint32(0))
     planes = {
@@ -326,19 +330,6 @@ def _product(
         quantities=quantities(tables, pivot),
         provenance=record.provenance(NAME, series, {}),
     )
-
-
-def _crest(fringe: F8, here: NDArray[np.int64]) -> F8:
-    """Height of the fringes' peaks at each row, between them by straight lines."""
-    part = fringe[here]
-    top = np.flatnonzero((part[1:-1] >= part[:-2]) & (part[1:-1] >= part[2:])) + 1
-    if top.size < 2:
-        return np.full(part.size, part.max())
-    bend = part[top - 1] - 2 * part[top] + part[top + 1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rise = np.where(bend < 0, -((part[top + 1] - part[top - 1]) ** 2) / (8 * bend), 0.0)
-    crest: F8 = np.interp(np.arange(part.size), top, part[top] + rise)
-    return crest
 
 
 # --- removing them ----------------------------------------------------------------------------------------

@@ -27,13 +27,17 @@ NEEDS: tuple[str, ...] = ()
 FORBIDS: tuple[str, ...] = ()
 KIND = Kind(
     NAME,
+    planes={"image": "The frame that was traced, NaN where it is bad."},
     quantities={
         "lost": "Rows of the slice without a centre of their own; the place is the slice.",
         "light": "Mean of the slice; the place is the slice.",
     },
 )
 METHODS = ("centroid", "alpha", "as_published")
+F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
+Found = tuple[F8, F8, NDArray[np.bool_], F8]
+"""Column, sigma, whether the row has a say, and its own centre."""
 
 
 def measure(
@@ -73,7 +77,7 @@ def measure(
     -------
     Product
         Table ``trace``: slice, row, col [pixel], sigma [pixel], used (whether the row had a centre that was
-        kept); col is NaN where there is no trace. Quantities of `KIND`.
+        kept), centre [pixel] of the row by itself; NaN where there is none. Plane and quantities of `KIND`.
 
     Raises
     ------
@@ -96,6 +100,7 @@ def measure(
     if method == "alpha" and slices.alpha is None:
         raise OptionError("the slice map has no positions along slices (alpha)", where=slices.name)
     record = Record({"method": method, "alpha": alpha, "fwhm": fwhm, "degree": degree, "clip": clip})
+    record.options["dispersion"] = slices.dispersion
     values, variance = upright(frame, slices, NAME)
     turned = slices.turned()
     chosen = (
@@ -107,14 +112,15 @@ def measure(
         if method == "alpha":
             assert turned.alpha is not None
             col = of_alpha(turned.alpha, inside, alpha)
-            found = col, np.zeros(len(col)), np.isfinite(col)
+            found = col, np.zeros(len(col)), np.isfinite(col), np.full(len(col), np.nan)
         elif method == "as_published":
             found = _published(values, inside)
         else:
             found = _centred(frame, values, variance, turned, number, record)
         parts.append((number, *found))
         quantities += _quantities(number, found, inside, values, frame.unit)
-    return _product(frame, _table(parts), quantities, record)
+    image = np.ascontiguousarray(slices.upright(values), np.float32)
+    return _product(frame, image, _table(parts), quantities, record)
 
 
 def brightest(frame: Frame, slices: SliceMap, offset: int = 0) -> int:
@@ -143,16 +149,16 @@ def brightest(frame: Frame, slices: SliceMap, offset: int = 0) -> int:
     return numbers[place]
 
 
-def _published(values: F8, inside: NDArray[np.bool_]) -> tuple[F8, F8, NDArray[np.bool_]]:
+def _published(values: F8, inside: NDArray[np.bool_]) -> Found:
     """The brightest pixel of each row, whatever it is; column 0 in rows without light, as it was."""
     light = np.where(inside & np.isfinite(values), values, 0.0)
     col = light.argmax(axis=1).astype(np.float64)
-    return col, np.full(len(col), 12**-0.5), light.max(axis=1) > 0
+    return col, np.full(len(col), 12**-0.5), light.max(axis=1) > 0, np.full(len(col), np.nan)
 
 
 def _centred(
     frame: Frame, values: F8, variance: F8 | None, turned: SliceMap, number: int, record: Record
-) -> tuple[F8, F8, NDArray[np.bool_]]:
+) -> Found:
     inside = turned.mask(number)
     if not (inside & np.isfinite(values)).any():
         raise SelectionError("the slice has no good pixel", where=frame.name, got=f"slice {number}")
@@ -176,11 +182,11 @@ def _centred(
         )
     column, error, used = found
     column[~inside.any(axis=1)] = np.nan
-    return column, error, used
+    return column, error, used, col
 
 
 def _quantities(
-    number: int, found: tuple[F8, F8, NDArray[np.bool_]], inside: NDArray[np.bool_], values: F8, unit: str
+    number: int, found: Found, inside: NDArray[np.bool_], values: F8, unit: str
 ) -> list[Quantity]:
     lit = values[inside]
     there = int(inside.any(axis=1).sum())
@@ -199,11 +205,12 @@ def _table(parts: Sequence[tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
         "col": np.concatenate([part[1] for part in parts]),
         "sigma": np.concatenate([part[2] for part in parts]),
         "used": np.concatenate([part[3] for part in parts]),
+        "centre": np.concatenate([part[4] for part in parts]),
     }
 
 
 def _product(
-    frame: Frame, table: dict[str, NDArray[Any]], quantities: list[Quantity], record: Record
+    frame: Frame, image: F4, table: dict[str, NDArray[Any]], quantities: list[Quantity], record: Record
 ) -> Product:
     series = Exposures.from_frames([frame])
     return Product(
@@ -211,8 +218,9 @@ def _product(
         instrument=series.instrument.name,
         keys={"detector": frame.exposure.detector},
         epoch=frame.exposure.mid,
+        planes={"image": image},
         tables={"trace": table},
-        units={"trace.col": "pixel", "trace.sigma": "pixel"},
+        units={"image": frame.unit, **{f"trace.{name}": "pixel" for name in ("col", "sigma", "centre")}},
         quantities=tuple(quantities),
         provenance=record.provenance(NAME, series, {}),
     )
