@@ -127,7 +127,7 @@ def test_a_table_of_resolving_powers(tmp_path):
     write_raw(path, None, [], [("RES", columns, [])])
     resolution = read_resolution(path, 1)
     assert resolution.at == 6.1 and resolution.coefficients == (6.5, 7.5, 8.5)
-    with pytest.raises(FileError, match="lacks the row"):
+    with pytest.raises(FileError, match="lacks the band"):
         read_resolution(path, 7)
 
 

@@ -16,6 +16,29 @@ BACKGROUND = "background"
 F4 = NDArray[np.float32]
 
 
+def narrowed(exposures: Exposures, **facts: Any) -> Exposures:
+    """Those that all facts agree with; one of a list of values, each of which must be there.
+
+    Raises
+    ------
+    SelectionError
+        If there are none, with the fact that rules all out named.
+    """
+    left = exposures
+    for name, wanted in facts.items():
+        before = left
+        for value in wanted if isinstance(wanted, list) else [wanted]:
+            if not len(before.where(**{name: value})):
+                rest = ", ".join(f"{key} {_said(told)}" for key, told in facts.items() if key != name)
+                raise SelectionError(
+                    f"no exposure has the {name} {value}" + (f" among those of {rest}" if rest else ""),
+                    expected=", ".join(str(known) for known in before.values(name)) or "none at all",
+                    got=value,
+                )
+        left = before.where(**{name: wanted})
+    return left
+
+
 def only(exposures: Exposures, **facts: Any) -> Exposure:
     """The one exposure that all facts agree with.
 
@@ -24,22 +47,21 @@ def only(exposures: Exposures, **facts: Any) -> Exposure:
     SelectionError
         If there is none, with the fact that rules all out named, or there are several.
     """
-    return exposures.where(**facts)[_index(exposures, facts)]
+    return _one(exposures, facts)[0]
 
 
 def frame_of(exposures: Exposures, **facts: Any) -> Frame:
     """The frame of the one exposure that all facts agree with; as `only`."""
-    return exposures.where(**facts).frame(_index(exposures, facts)).load()
+    return _one(exposures, facts).frame(0).load()
 
 
 def subtracted(exposures: Exposures, *, background: str = BACKGROUND, **facts: Any) -> Frame:
     """The frame of the one exposure that all facts agree with, less its background.
 
-    The background is the exposure of the source `background` of the same campaign, band and detector. What
-    campaigns lack in common is no background of each other.
-
     Parameters
     ----------
+    background : str
+        Name of its source; see `background_of`.
     **facts
         As of `Exposures.where`, such as ``source="extended-800K", campaign="FM", band="1A"``.
 
@@ -55,18 +77,46 @@ def subtracted(exposures: Exposures, *, background: str = BACKGROUND, **facts: A
     MissingCalibrationError
         If there is no background.
     """
-    found = only(exposures, **facts)
-    same = {"campaign": found.campaign, "band": found.get("band"), "detector": found.detector}
+    found = _one(exposures, facts)
+    dark = background_of(exposures, found[0], background)
+    return less(found.frame(0).load(), dark.frame(0).load())
+
+
+def background_of(exposures: Exposures, exposure: Exposure, background: str = BACKGROUND) -> Exposures:
+    """The exposure of the source `background` that belongs to another, as a table of one.
+
+    It is of the same campaign, band and detector: what campaigns lack in common is no background of each
+    other.
+
+    Raises
+    ------
+    MissingCalibrationError
+        If there is none.
+    SelectionError
+        If there are several.
+    """
+    same = {"campaign": exposure.campaign, "band": exposure.get("band"), "detector": exposure.detector}
     told = {name: value for name, value in same.items() if value is not None}
     if not len(exposures.where(source=background, **told)):
         raise MissingCalibrationError(
             "there is no background to subtract",
-            where=found.path or found.identifier,
+            where=exposure.path or exposure.identifier,
             expected=f"an exposure of the source {background} with "
             + ", ".join(f"{name} {value}" for name, value in told.items()),
             do="add it, or use the frame with its background",
         )
-    frame, dark = frame_of(exposures, **facts), frame_of(exposures, source=background, **told)
+    return _one(exposures, {"source": background, **told})
+
+
+def less(frame: Frame, dark: Frame) -> Frame:
+    """A frame less its background: differences, variances added, flags of both.
+
+    Raises
+    ------
+    HistoryError
+        If it was subtracted already.
+    """
+    frame.require(BACKGROUND)
     step = Applied(BACKGROUND, options={"file": dark.name.rsplit("/", 1)[-1]})
     return replace(
         frame,
@@ -77,24 +127,19 @@ def subtracted(exposures: Exposures, *, background: str = BACKGROUND, **facts: A
     )
 
 
-def _index(exposures: Exposures, facts: dict[str, Any]) -> int:
-    left = exposures
-    for name, wanted in facts.items():
-        before, left = left, left.where(**{name: wanted})
-        if not len(left):
-            rest = ", ".join(f"{key} {value}" for key, value in facts.items() if key != name)
-            raise SelectionError(
-                f"no exposure has the {name} {wanted}" + (f" among those of {rest}" if rest else ""),
-                expected=", ".join(str(value) for value in before.values(name)) or "none at all",
-                got=wanted,
-            )
+def _one(exposures: Exposures, facts: dict[str, Any]) -> Exposures:
+    left = narrowed(exposures, **facts)
     if len(left) > 1:
         raise SelectionError(
             f"{len(left)} exposures agree where one is wanted",
             got=", ".join(str(one.path or one.identifier).rsplit("/", 1)[-1] for one in left[:5]),
             do="name more facts, such as pointing and position",
         )
-    return 0
+    return left
+
+
+def _said(value: Any) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _plane(plane: Any) -> F4:

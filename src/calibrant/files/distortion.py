@@ -55,7 +55,7 @@ def read_distortion(
     """
     contents = inspect(path)
     plane = contents.find("SLICE_NUMBER")
-    channels = {int(m[1]) for unit in contents.hdus if (m := CHANNEL.match(unit.name))}
+    channels = _channels(contents)
     if plane is None or not channels:
         raise FileError(
             "this is no distortion file",
@@ -67,13 +67,13 @@ def read_distortion(
         raise FileError(
             "the distortion file lacks this channel",
             where=str(path),
-            expected=", ".join(map(str, sorted(channels))),
+            expected=", ".join(map(str, channels)),
             got=channel,
         )
     own = FitsSource.of(contents, plane).load().astype(np.int32)
     planes = {what: np.full(own.shape, np.nan) for what in ("alpha", "beta", "wavelength")}
     ids = np.where(own > 0, -own, own)
-    for number in sorted(channels) if channel is None else [channel]:
+    for number in channels if channel is None else (channel,):
         _fill(contents, number, own, ids, planes, field, origin)
     reference = np.zeros(own.shape, bool)
     if blind:
@@ -90,6 +90,22 @@ def read_distortion(
         reference=reference,
         name=Path(path).name,
     )
+
+
+def channels_of(path: str | Path) -> tuple[int, ...]:
+    """Channels of a distortion file, in order; none if it is no such file.
+
+    Raises
+    ------
+    FileError
+        If it is no FITS file.
+    """
+    contents = inspect(path)
+    return _channels(contents) if contents.find("SLICE_NUMBER") is not None else ()
+
+
+def _channels(contents: Contents) -> tuple[int, ...]:
+    return tuple(sorted(int(m[1]) for unit in contents.hdus if (m := CHANNEL.match(unit.name))))
 
 
 def _fill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ PLANES = {
     "wavelength": ("WAVELENGTH", "WAVE", "LAMBDA", "LAMBDAMAP"),
 }
 QUADRATIC = 3
+TEXTS = (".txt", ".csv", ".dat")
+F8 = NDArray[np.float64]
 
 
 def read_slice_planes(path: str | Path, *, level: int = 0, dispersion: str = "rows") -> SliceMap | None:
@@ -71,32 +74,63 @@ def read_slice_planes(path: str | Path, *, level: int = 0, dispersion: str = "ro
     )
 
 
-def read_resolution(path: str | Path, row: int) -> Resolution:
-    """The resolving power of one band of a table: name, wavelength, then quadratics for low, high and mean.
+def read_resolution(path: str | Path, band: int | str) -> Callable[[F8], F8]:
+    """The resolving power of one band, from a table.
 
     Parameters
     ----------
-    row : int
-        Of the band, from 0: 1A, 1B, 1C, 2A ...
+    path : path
+        FITS: a row for each band: its name, a wavelength [um], and quadratics in the distance from it, of
+        which the last three columns are the mean. Text: columns of wavelength [um] and resolving power.
+    band : int or str
+        Row, from 0; or name of the band. Text holds one band, whatever its name.
+
+    Returns
+    -------
+    callable
+        Wavelengths [um] -> resolving powers, float64, of their shape.
 
     Raises
     ------
     FileError
-        If there is no such table or row.
+        If there is no such table or band.
     """
+    if Path(path).suffix.lower() in TEXTS:
+        return _from_text(Path(path))
     contents = inspect(path)
     table = next((unit for unit in contents.hdus if unit.is_table), None)
     columns = [] if table is None else list(read_table(contents, table).values())
     numbers = [np.asarray(column, np.float64) for column in columns if column.dtype.kind in "fiu"]
-    if len(numbers) < 1 + QUADRATIC or not 0 <= row < len(numbers[0]):
+    names = [str(name).strip() for column in columns[:1] if column.dtype.kind in "US" for name in column]
+    row = names.index(band) if band in names else band
+    if len(numbers) < 1 + QUADRATIC or not isinstance(row, int) or not 0 <= row < len(numbers[0]):
         raise FileError(
-            "this is no table of resolving powers, or it lacks the row",
+            "this is no table of resolving powers, or it lacks the band",
             where=str(path),
-            expected="a wavelength and quadratics for each band",
-            got=f"{len(numbers)} columns of numbers; row {row}",
+            expected=f"one of {', '.join(names)}" if names else "a wavelength and quadratics for each band",
+            got=f"band {band or 'unknown'} of {len(numbers)} columns of numbers",
         )
     at, *rest = (float(column[row]) for column in numbers)
     return Resolution(at, tuple(rest[-QUADRATIC:]))
+
+
+def _from_text(path: Path) -> Callable[[F8], F8]:
+    try:
+        lines = path.read_text(encoding="utf-8").replace(",", " ").splitlines()
+        pairs = [[float(word) for word in line.split()[:2]] for line in lines if line.strip()[:1].isdigit()]
+        wave, power = np.array(sorted(pairs), np.float64).T
+    except (OSError, ValueError) as error:
+        raise FileError(
+            "no table of resolving powers can be read",
+            where=str(path),
+            expected="lines of a wavelength in um and a resolution",
+            got=error,
+        ) from None
+
+    def resolving(wavelength: F8) -> F8:
+        return np.asarray(np.interp(wavelength, wave, power), np.float64)
+
+    return resolving
 
 
 def _plane(contents: Contents, names: tuple[str, ...]) -> NDArray[Any] | None:

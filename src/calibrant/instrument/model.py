@@ -382,7 +382,7 @@ class Instrument(Model):
         if self.slices is None:
             raise ConfigError(
                 f"the instrument {self.name} has no slices",
-                do="add [slices] to its file, or give a slice map",
+                do="name one that has (--instrument), or give a slice map (--slices)",
             )
         return self.slices
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -54,6 +55,11 @@ class SliceRules(Model):
         are negative in its map.
     resolution : table
         Band -> wavelength in um, and coefficients of the resolving power about it.
+    lamp, point, background : str
+        Sources by name: the one that fills all slices, and is measured unless another one is asked for; the
+        one that traces follow; what shines without any.
+    subtract : list of str
+        Sources (``*`` and ``?`` stand for letters) whose background is to be subtracted.
     """
 
     geometry: str
@@ -62,6 +68,14 @@ class SliceRules(Model):
     blind: int = 0
     bands: dict[str, tuple[int, int]] = Field(default={})
     resolution: dict[str, tuple[float, ...]] = Field(default={})
+    lamp: str = ""
+    point: str = ""
+    background: str = "background"
+    subtract: tuple[str, ...] = ()
+
+    def has_background(self, source: str | None) -> bool:
+        """Whether the background of a source is to be subtracted."""
+        return source is not None and any(fnmatchcase(source, one) for one in self.subtract)
 
     def band(self, exposure: Exposure) -> str:
         """The band of an exposure; of files that name channels and sub-bands, both together.
@@ -82,7 +96,7 @@ class SliceRules(Model):
             where=exposure.path or exposure.identifier,
             expected=", ".join(self.bands),
             got=str(band) if channel is None else f"{channel}{band}",
-            do="give its distortion file",
+            do="give its distortion file (--slices)",
         )
 
     def slice_map(self, exposure: Exposure) -> SliceMap:
@@ -106,7 +120,7 @@ class SliceRules(Model):
                 "the instrument does not say the resolving power of this band",
                 where=exposure.path or exposure.identifier,
                 got=band or "no bands",
-                do="give a table of resolutions",
+                do="give a table of resolutions (--resolution)",
             )
         at, *coefficients = self.resolution[band]
         return Resolution(at, tuple(coefficients))

@@ -6,17 +6,13 @@ Masters that a measurement needs first are made of the folder too, or found up t
 from __future__ import annotations
 
 import contextlib
-import difflib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibrant.effects import overscan
-from calibrant.effects.common import versions
-from calibrant.errors import CalibrantError, OptionError, SelectionError, UserError
+from calibrant.errors import CalibrantError
 from calibrant.exposures import Exposures
 from calibrant.exposures.scan import SUFFIX, Paths
 from calibrant.files.fits import read, write
@@ -24,22 +20,19 @@ from calibrant.files.hashing import HashCache
 from calibrant.instrument import Instrument
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.folders import HASHES, make_folders, remove_empty, scan
-from calibrant.pipeline.ledger import Ledger, recipe_key
-from calibrant.pipeline.matching import Group, apart, groups, nearest, stem
-from calibrant.pipeline.measurements import CORRECT, MEASUREMENTS, Measurement
+from calibrant.pipeline.ledger import Ledger
+from calibrant.pipeline.measure_slices import SlicesWalk
+from calibrant.pipeline.measure_walk import FramesWalk, Walk, needs_masters
+from calibrant.pipeline.measurements import Measurement, find
+from calibrant.pipeline.measurements_slices import Sliced
 from calibrant.pipeline.options import check_taken
-from calibrant.pipeline.plan import Plan, listed, make_plan
-from calibrant.pipeline.recipe import Recipe
 from calibrant.pipeline.workshop import FOLDER, Workshop
 from calibrant.product import Product
 
+__all__ = ["Measured", "find", "folder_of", "measure"]
+
 if TYPE_CHECKING:
     from calibrant.registry import Registry
-
-Progress = Callable[[int, int, str], None]
-Siblings = Sequence[Mapping[str, Any]]
-"""Keys of the groups that are measured beside one, which its name must tell it from."""
-CALIBRATIONS = ("bias", "dark", "flat")
 
 
 @dataclass(eq=False)
@@ -83,26 +76,6 @@ class Measured:
     def product(self, name: str) -> Product:
         """One of the products."""
         return self.workshop.product(name)
-
-
-def find(name: str) -> Measurement:
-    """A measurement by its name, ``charge-transfer`` as well as ``charge_transfer``.
-
-    Raises
-    ------
-    OptionError
-        If there is none; the nearest spelling is named.
-    """
-    known = {one.name: one for one in MEASUREMENTS}
-    word = name.replace("_", "-")
-    if word in known:
-        return known[word]
-    near = difflib.get_close_matches(word, known, 1)
-    raise OptionError(
-        f"nothing is called {name!r} that can be measured",
-        expected=", ".join(known),
-        do=f"did you mean {near[0]!r}?" if near else None,
-    )
 
 
 def measure(
@@ -164,11 +137,19 @@ def measure(
     check_taken(f"measure {measurement.name}", measurement.options, given)
     exposures = scan(folder, target, instrument, kinds, engine.get("progress"))
     chosen = recipes.load(exposures.instrument.recipe if recipe == "auto" else recipe)
-    made = make_folders(target, *([FOLDER] if _masters(measurement) else []))
+    masters = isinstance(measurement, Measurement) and needs_masters(measurement)
+    made = make_folders(target, *([FOLDER] if masters else []))
     hashes = HashCache(target / HASHES)
     workshop = Workshop(chosen, Ledger.of(target, overwrite), hashes, engine)
     try:
-        walk = _Walk(measurement, exposures, workshop, given, corrections, alone=file != target)
+        walk = _walk(
+            measurement,
+            exposures=exposures,
+            workshop=workshop,
+            options=given,
+            corrections=corrections,
+            alone=file != target,
+        )
         try:
             walk.go(where)
         finally:
@@ -210,271 +191,7 @@ def _registered(measured: Measured, registry: Registry, hashes: HashCache) -> di
     return record_files(files, measured.exposures, registry, hashes)
 
 
-@dataclass(eq=False)
-class _Walk:
-    """The order of the work: masters, then group by group."""
-
-    measurement: Measurement
-    exposures: Exposures
-    workshop: Workshop
-    options: Mapping[str, Any]
-    corrections: bool = True
-    alone: bool = False
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    problems: list[dict[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    groups: list[Group] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.problems += [{"file": str(p.path), "problem": p.sentence} for p in self.exposures.problems]
-        made_of = CALIBRATIONS if _masters(self.measurement) else ()
-        calibrations = self.exposures.where(lambda one: one.kind in made_of)
-        self.plan: Plan = make_plan(calibrations, self.recipe, allow_missing=True)
-
-    @property
-    def recipe(self) -> Recipe:
-        """Of the masters."""
-        return self.workshop.recipe
-
-    def go(self, where: str | None) -> None:
-        """All of it; a group that fails is told, unless all fail."""
-        failures: list[CalibrantError] = []
-        self.groups = wanted = self._groups(where)
-        if self.alone and len(wanted) > 1:
-            raise SelectionError(
-                f"the frames give {len(wanted)} products, and one file is to hold them",
-                got=listed([_name(self.measurement, one, [two.keys for two in wanted]) for one in wanted], 8),
-                do="name a folder with --out, or choose with --where",
-            )
-        for group in wanted:
-            others = [other.keys for other in wanted]
-            try:
-                self._group(group, others)
-            except UserError as error:
-                failures.append(error)
-                told = _name(self.measurement, group, others)
-                self.problems.append({"file": told, "problem": str(error)})
-        if failures and len(failures) == len(wanted):
-            raise failures[0]
-        self._history()
-
-    def _history(self) -> None:
-        """What the epochs of a detector say together, where there are several: of each setting for itself."""
-        history = self.measurement.history
-        if history is None:
-            return
-        settings: dict[str, list[dict[str, Any]]] = {}
-        for entry in self.entries:
-            own = {key: value for key, value in entry["keys"].items() if key != "detector"}
-            settings.setdefault(json.dumps(own, sort_keys=True, default=str), []).append(entry)
-        several = [made for made in settings.values() if _repeated(made)]
-        keys = [{k: v for k, v in made[0]["keys"].items() if k != "detector"} for made in several]
-        for made, own in zip(several, keys, strict=True):
-            self._trend(stem(f"{self.measurement.kind}_trend", own, keys), made, history)
-
-    def _trend(self, name: str, made: list[dict[str, Any]], history: Callable[..., Product]) -> None:
-        names = [entry["name"] for entry in made]
-        key = recipe_key(kind=name, uses=[self.workshop.key_of(one) for one in names], versions=versions())
-        self.workshop.once(
-            name, key, lambda: history([self.workshop.product(one) for one in names]), folder=""
-        )
-        self.entries.append(self.workshop.entries[name])
-
-    def _groups(self, where: str | None) -> list[Group]:
-        """Exposures that are measured together."""
-        found = self.exposures.where(lambda one: one.kind in self.measurement.of)
-        if where is not None and len(found):
-            found = found.where(where)
-        if not len(found):
-            have = sorted({one.kind for one in self.exposures})
-            raise SelectionError(
-                f"there is no frame to measure {self.measurement.title} on",
-                expected=" or ".join(self.measurement.of) + (f" where {where}" if where else ""),
-                got=listed(have, 8),
-            )
-        if self.measurement.across:
-            return [Group(self.measurement.kind, {}, found)]
-        kind = self.measurement.like
-        own = self._told_by()
-        keys = [key for key in own if key not in self.measurement.mixes]
-        # Ramps of one array may have any number of groups; another size is refused by what measures them.
-        size = () if self.measurement.told_by else ("shape",)
-        settings = groups(found, kind, [*dict.fromkeys(("detector", *keys)), *size])
-        if self.measurement.told_by:
-            self.notes += apart(settings)
-        if "time" in self.measurement.mixes:
-            return settings
-        # Of another epoch are other dust and another lamp, as for masters.
-        return [epoch for group in settings for epoch in group.epochs(self.recipe.gap.get(kind))]
-
-    def _told_by(self) -> tuple[str, ...]:
-        """Facts that tell groups apart."""
-        match = self.exposures.instrument.match
-        if not self.measurement.told_by:
-            return match.get(self.measurement.like, ())
-        stated = match.get(self.measurement.kind)
-        known = {key for exposure in self.exposures for key in exposure.keys}
-        return stated or tuple(
-            key for key in self.measurement.told_by if key in known or hasattr(self.exposures[0], key)
-        )
-
-    def _group(self, group: Group, siblings: Siblings) -> None:
-        self.entries.append(self._measured(self.measurement, group, siblings, self.options))
-
-    def _measured(
-        self, measurement: Measurement, group: Group, siblings: Siblings, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """The line of a product that is made now, after all that it needs, or kept."""
-        name = _name(measurement, group, siblings)
-        corrected = self._corrected(measurement, group, siblings)
-        uses = self._uses(measurement, group, siblings)
-        key = self._key(measurement, group, {**uses, **corrected}, options)
-        self.workshop.once(
-            name, key, lambda: self._made(measurement, group, uses, corrected, options), folder=""
-        )
-        return self._beside(measurement, name)
-
-    def _beside(self, measurement: Measurement, name: str) -> dict[str, Any]:
-        """The line of a product, with the further files that hold it in another layout."""
-        entry, folder = self.workshop.entries[name], self.workshop.ledger.folder
-        for ending, written in measurement.beside.items():
-            path = folder / f"{name}_{ending}.fits"
-            if not (entry["reused"] and path.exists()):
-                written(self.workshop.product(name), path, overwrite=True)
-        if measurement.beside:
-            entry["beside"] = [f"{name}_{ending}.fits" for ending in measurement.beside]
-        return entry
-
-    def _corrected(self, measurement: Measurement, group: Group, siblings: Siblings) -> dict[str, str]:
-        """Kind -> name of the measurements that correct the pixels; those that cannot be made are told.
-
-        They belong to the electronics: where flats of this filter do not tell, those of another one may.
-        """
-        found = {}
-        for earlier in measurement.corrected if self.corrections else ():
-            other, told = find(earlier), _name(measurement, group, siblings)
-            failure: UserError | None = None
-            for source in (group, *self._of_other_filters(group)):
-                try:
-                    found[other.kind] = self._measured(other, source, siblings, {})["name"]
-                except UserError as error:
-                    failure = failure or error
-                    continue
-                if source is not group:
-                    self.notes.append(f"{told}: corrected with {found[other.kind]}")
-                break
-            else:
-                self.notes.append(f"{told}: not corrected for {other.title}: {failure}")
-        return found
-
-    def _of_other_filters(self, group: Group) -> list[Group]:
-        """Groups that differ from one in nothing but the filter, and the day."""
-
-        def setting(one: Group) -> dict[str, Any]:
-            return {key: value for key, value in one.keys.items() if key != "filter"}
-
-        return [one for one in self.groups if one is not group and setting(one) == setting(group)]
-
-    def _made(
-        self,
-        measurement: Measurement,
-        group: Group,
-        uses: Mapping[str, Any],
-        corrected: Mapping[str, str],
-        options: Mapping[str, Any],
-    ) -> Product:
-        members = group.members.hashed(self.workshop.hashes)
-        if measurement.prepared:
-            members = self.workshop.prepared(members)
-        for kind, name in corrected.items():
-            members = members.through(CORRECT[kind](self.workshop.product(name)))
-        products = {kind: self._handed(names) for kind, names in uses.items()}
-        return measurement.measure(members, products=products, **options, **self.workshop.engine)
-
-    def _handed(self, names: str | tuple[str, ...]) -> Any:
-        """A product; of several one after the other, since a raft's masters would not fit into memory."""
-        if isinstance(names, str):
-            return self.workshop.product(names)
-        return (self.workshop.product(name) for name in names)
-
-    def _key(
-        self, measurement: Measurement, group: Group, uses: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> str:
-        names = {kind: [used] if isinstance(used, str) else used for kind, used in uses.items()}
-        return recipe_key(
-            kind=measurement.kind,
-            inputs=[self.workshop.hash(exposure) for exposure in group.members],
-            uses={kind: [self.workshop.key_of(one) for one in used] for kind, used in names.items()},
-            options=options,
-            overscan=self.recipe.options("overscan") if measurement.prepared else None,
-            instrument=self.exposures.instrument.model_dump_json(),
-            versions=versions(),
-        )
-
-    def _uses(self, measurement: Measurement, group: Group, siblings: Siblings) -> dict[str, Any]:
-        """Kind -> name of the product that is handed to the effect, made if need be."""
-        uses: dict[str, Any] = {}
-        for kind in measurement.masters:
-            if measurement.across:
-                uses[kind] = self._all(kind)
-                continue
-            name = self._master(kind, group)
-            if name is not None:
-                uses[kind] = name
-            elif kind == "bias" and not self._has_overscan(group):
-                raise SelectionError(
-                    f"{measurement.title} needs frames without bias: there is neither a bias nor an overscan",
-                    where=group.members[0].path,
-                    do="add biases to the folder",
-                )
-        for earlier in measurement.after:
-            other = find(earlier)
-            uses[other.kind] = self._measured(other, group, siblings, {})["name"]
-        return uses
-
-    def _has_overscan(self, group: Group) -> bool:
-        instrument = self.exposures.instrument
-        return self.recipe.enabled("overscan") and overscan.has_overscan(group.members[0], instrument)
-
-    def _master(self, kind: str, group: Group) -> str | None:
-        """The master of a kind that fits a group, made now or kept."""
-        jobs = [job for job in self.plan.jobs if job.kind == kind]
-        job = nearest(
-            jobs, lambda one: one.keys, lambda one: one.epoch, group.members[0], self.exposures.instrument
-        )
-        if job is None:
-            return None
-        self._make(job.name)
-        return job.name
-
-    def _all(self, kind: str) -> tuple[str, ...]:
-        """All masters of a kind."""
-        names = [job.name for job in self.plan.jobs if job.kind == kind]
-        for name in names:
-            self._make(name)
-        return tuple(names)
-
-    def _make(self, name: str) -> None:
-        """A master, after those that prepare its pixels."""
-        job = self.plan.job(name)
-        for used in job.uses.values():
-            self._make(used)
-        self.workshop.make(job)
-
-
-def _repeated(entries: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a detector has several."""
-    detectors = [str(entry["keys"].get("detector")) for entry in entries]
-    return len(set(detectors)) < len(detectors)
-
-
-def _masters(measurement: Measurement) -> bool:
-    """Whether it, or what is measured before it, is handed masters."""
-    earlier = (*measurement.after, *measurement.corrected)
-    return bool(measurement.masters) or any(_masters(find(one)) for one in earlier)
-
-
-def _name(measurement: Measurement, group: Group, siblings: Siblings) -> str:
-    """Of the product of a group: its kind, in what it differs from others, and the day of its epoch."""
-    name = stem(measurement.kind, group.keys, siblings)
-    return f"{name}_{group.when}" if group.when else name
+def _walk(measurement: Measurement | Sliced, **how: Any) -> Walk:
+    if isinstance(measurement, Sliced):
+        return SlicesWalk(measurement=measurement, **how)
+    return FramesWalk(measurement=measurement, **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -39,9 +40,11 @@ from calibrant.effects._ramp_noise import Method
 from calibrant.effects._ramp_noise import Options as RampNoise
 from calibrant.effects._sky_sources import Search
 from calibrant.effects._sky_surface import Form
+from calibrant.errors import OptionError
 from calibrant.exposures import Exposures
 from calibrant.files.jwst_reference import write_readnoise
 from calibrant.frame import DQ, Exposure
+from calibrant.pipeline.measurements_slices import SLICED, Sliced
 from calibrant.product import Product
 from calibrant.stack.pixel import PixelStep
 
@@ -292,3 +295,24 @@ CORRECT: Mapping[str, Callable[[Product], Callable[[Exposure], PixelStep]]] = {
     "linearity": lambda product: lambda exposure: linearity.step(exposure, product),
 }
 """Kind of product -> the step of `Exposures.through` that corrects pixels with it."""
+
+
+def find(name: str) -> Measurement | Sliced:
+    """A measurement by its name, ``charge-transfer`` as well as ``charge_transfer``.
+
+    Raises
+    ------
+    OptionError
+        If there is none; the nearest spelling is named.
+    """
+    known: dict[str, Measurement | Sliced] = {one.name: one for one in MEASUREMENTS}
+    known |= {one.name: one for one in SLICED}
+    word = name.replace("_", "-")
+    if word in known:
+        return known[word]
+    near = difflib.get_close_matches(word, known, 1)
+    raise OptionError(
+        f"nothing is called {name!r} that can be measured",
+        expected=", ".join(known),
+        do=f"did you mean {near[0]!r}?" if near else None,
+    )

@@ -1,0 +1,155 @@
+"""What can be measured on an image of slices: each on one frame and its slice map, by one effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from calibrant.effects import flatness, fringe, row_parity, stray_light, trace
+from calibrant.errors import OptionError
+from calibrant.exposures.slice_maps import Maps
+from calibrant.frame import Frame
+from calibrant.instrument.slices import SliceMap
+from calibrant.pipeline.measure_choice import Choice
+from calibrant.product import Product, Quantity
+
+Factors = str | float | Sequence[tuple[float, float]]
+FACTOR = re.compile(r"\s*([\d.eE+-]+?)\s*(?:\+-\s*([\d.eE+-]+))?\s*")
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An exposure: its prepared frame, its slices, and what was measured on it, each made when asked for."""
+
+    frame: Callable[[], Frame]
+    slices: Callable[[], SliceMap]
+    product: Callable[[], Product]
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """One thing that is measured slice by slice.
+
+    Attributes
+    ----------
+    name, title : str
+        On the command line, and in a sentence.
+    measure : callable
+        ``measure(frame, slices, **options) -> Product``.
+    apply : callable or None
+        ``apply(frame, product) -> Frame`` where it can be corrected in frames before others are measured.
+    point : bool
+        Of point sources rather than of the lamp that fills the slices.
+    resolved : bool
+        Whether it takes the resolving power.
+    further : callable or None
+        ``further(frame, slices, product, **options) -> Product``: what else the first product gives.
+    against : callable or None
+        ``against((one, other), **options) -> Product`` of two sources, each a `Seen`.
+    """
+
+    name: str
+    title: str
+    measure: Callable[..., Product]
+    apply: Callable[[Frame, Product], Frame] | None = None
+    point: bool = False
+    resolved: bool = False
+    further: Callable[..., Product] | None = None
+    against: Callable[..., Product] | None = None
+
+    @property
+    def kind(self) -> str:
+        """First word of the names of its products."""
+        return self.name.replace("-", "_")
+
+    @property
+    def options(self) -> tuple[Callable[..., Any], ...]:
+        """Whose parameters are its options; those of `Choice` and `Maps` hide others of their names."""
+        more = (one for one in (self.further, self.against) if one is not None)
+        return (self.measure, *more, Choice, Maps)
+
+
+def _parity(frame: Frame, slices: SliceMap, *, mode: str = "gain", axis: str | None = None) -> Product:
+    """Of each slice; lines along the dispersion alternate unless an axis is named."""
+    return row_parity.measure(frame, slices=slices, mode=mode, axis=axis or slices.dispersion)
+
+
+def _spectrum(
+    frame: Frame,
+    slices: SliceMap,
+    product: Product,
+    *,
+    width: float = 1.0,
+    thres: float = 0.0,
+    min_dist: int = 6,
+    k: int = 3,
+    ext: int = 3,
+) -> Product:
+    """The light along traces, and its continuum by peaks and spline, as published."""
+    found = trace.extract(frame, slices, product, width=width)
+    table = dict(found.tables["spectrum"])
+    continuum, peak = np.full(len(table["row"]), np.nan), np.zeros(len(table["row"]), bool)
+    notes, quantities = list(found.provenance.notes), []
+    for number in dict.fromkeys(table["slice"].tolist()):
+        here = np.flatnonzero(table["slice"] == number)
+        _, peaks, level = fringe.norm_fringe(table["value"][here], thres, min_dist, k, ext)
+        continuum[here], peak[here[peaks]] = level, True
+        quantities.append(Quantity("peaks", float(len(peaks)), None, "", str(number)))
+        if len(peaks) <= k:
+            notes.append(
+                f"slice {number}: {len(peaks)} peaks where a spline of degree {k} needs {k + 1}: "
+                + ("its degree is lower" if len(peaks) > 1 else "no continuum is known between them")
+            )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table |= {"continuum": continuum, "transmission": table["value"] / continuum, "peak": peak}
+    return replace(
+        found,
+        tables={"spectrum": table},
+        units={**found.units, "spectrum.continuum": frame.unit},
+        quantities=tuple(quantities),
+        provenance=replace(found.provenance, notes=tuple(notes)),
+    )
+
+
+def _contrast(exposures: tuple[Seen, Seen]) -> Product:
+    """Fringes of the one source over those of the other."""
+    one, other = exposures
+    return fringe.compare(other.product(), one.product())
+
+
+def _ratio(exposures: tuple[Seen, Seen], *, transmissions: Factors = (), over: Factors = ()) -> Product:
+    """Signal of the one source over that of the other."""
+    one, other = exposures
+    return flatness.ratio(
+        one.frame(),
+        other.frame(),
+        one.slices(),
+        transmissions=_factors(transmissions),
+        over=_factors(over),
+    )
+
+
+def _factors(told: Factors) -> list[tuple[float, float]]:
+    """``0.21+-0.01,0.9`` as values and sigmas."""
+    if not isinstance(told, str):
+        return [(float(told), 0.0)] if isinstance(told, (int, float)) else [(v, s) for v, s in told]
+    found = [FACTOR.fullmatch(word) for word in told.split(",") if word.strip()]
+    try:
+        return [(float(one[1]), float(one[2] or 0.0)) for one in found]  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise OptionError(
+            "not transmissions", where="transmissions", expected="such as 0.21+-0.01,0.9", got=repr(told)
+        ) from None
+
+
+SLICED: tuple[Sliced, ...] = (
+    Sliced("fringes", "fringes", fringe.measure, fringe.apply, resolved=True, against=_contrast),
+    Sliced("stray-light", "stray light", stray_light.measure, stray_light.apply),
+    Sliced("trace", "traces", trace.measure, point=True, further=_spectrum),
+    Sliced("flatness", "the flatness", flatness.measure, against=_ratio),
+    Sliced("row-parity", "the parity of rows", _parity, row_parity.apply),
+)
