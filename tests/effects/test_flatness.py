@@ -63,6 +63,9 @@ def test_rms_is_that_of_the_source_without_the_noise():
     assert all(q.value < 4 * max(q.sigma, 2e-4) for q in flat if q.name == "rms")
     assert set(found.tables["rows"]["row"]) == {99, 199, 299}
     assert set(found.tables["profiles"]) == {"slice", "row", "alpha", "value", "sigma"}
+    cuts = found.tables["cuts"]
+    assert set(cuts["row"]) == {99, 199, 299} and set(cuts["slice"]) >= {0, 1, 5}
+    assert np.mean(cuts["value"][cuts["slice"] > 0]) == pytest.approx(600, rel=0.1)
 
 
 def test_a_frame_without_variance_is_measured_too():
@@ -82,6 +85,10 @@ def test_ratio_of_two_sources_and_what_was_expected():
     expected = quantity(found, "expected")
     assert expected.value == pytest.approx(20.0)
     assert expected.sigma == pytest.approx(20.0 * np.hypot(np.hypot(0.01 / 0.8, 0.2 / 25), 0.02))
+    beside = exact.tables["cuts"]
+    assert np.median((beside["first"] / beside["second"])[beside["slice"] == 3]) == pytest.approx(
+        true, rel=0.02
+    )
     assert quantity(found, "pull").value == pytest.approx(
         (total.value - 20.0) / np.hypot(total.sigma, expected.sigma)
     )

@@ -80,6 +80,9 @@ def test_a_corrected_frame_is_the_light_and_says_what_it_costs():
     factor = 1 / (1 + 0.01 * SIGN[:, 0])
     assert np.allclose(done.variance[:, 40] / frame.variance[:, 40], factor**2, rtol=1e-3)
     assert 0 < done.systematic.max() < 0.36
+    parts, example = product.tables["parts"], product.tables["example"]
+    assert np.allclose(parts["before"], 0.01 + 4 / 600, atol=2e-3) and np.abs(parts["after"]).max() < 5e-4
+    assert np.allclose(example["after"], done.data[:, example["col"][0]])
     with pytest.raises(HistoryError):
         row_parity.apply(done, product)
 

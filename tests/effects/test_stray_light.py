@@ -190,6 +190,10 @@ def test_a_corrected_frame_is_the_light_alone():
     expected = gaussian_filter1d(LAMP, 0.9, axis=1)
     known = INSIDE & np.isfinite(done.data)
     assert abs(np.mean((done.data - expected)[known])) < 1.0
+    cuts = found.tables["cuts"]
+    left = done.data[cuts["row"], cuts["col"]]
+    assert np.allclose(cuts["value"] - cuts["stray"], left, atol=1e-3, equal_nan=True)
+    assert not np.any(cuts["used"] & (cuts["slice"] != 0)) and np.sum(cuts["used"]) > 50
     assert np.array_equal(done.variance, frame.variance)
     assert np.nanmin(done.systematic) > 0 and done.systematic_from == {found.identity}
     with pytest.raises(HistoryError):

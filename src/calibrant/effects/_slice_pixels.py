@@ -1,6 +1,9 @@
-"""What effects of slices share: the good pixels of a frame, with wavelength along the rows."""
+"""What effects of slices share: the good pixels of a frame, with wavelength along the rows, and some rows."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,3 +51,26 @@ def upright(frame: Frame, slices: SliceMap, effect: str) -> tuple[F8, F8 | None]
     variance = np.array(loaded.variance, np.float64)
     values[~(np.isfinite(variance) & (variance > 0))] = np.nan
     return slices.upright(values), slices.upright(variance)
+
+
+def quarters(count: int) -> list[int]:
+    """Rows at a quarter, half and three quarters."""
+    return [round(count * part) - 1 for part in (0.25, 0.5, 0.75)]
+
+
+def cuts(
+    rows: Sequence[int], slices: SliceMap, planes: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Table of some rows of planes, for pictures: row, col, slice (0 between slices), and a column of each.
+
+    `planes` with wavelength along the rows.
+    """
+    ids = slices.upright(slices.ids)
+    width = ids.shape[1]
+    chosen = np.asarray(rows, np.int64)
+    return {
+        "row": np.repeat(chosen, width).astype(np.int32),
+        "col": np.tile(np.arange(width, dtype=np.int32), len(chosen)),
+        "slice": ids[chosen].ravel().astype(np.int32),
+        **{name: np.asarray(plane)[chosen].ravel() for name, plane in planes.items()},
+    }

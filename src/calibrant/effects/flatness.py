@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
+from calibrant.effects._slice_pixels import cuts, quarters, upright
 from calibrant.effects.common import Record
-from calibrant.errors import OptionError, SelectionError, ShapeError, UnitError
+from calibrant.errors import OptionError, SelectionError, UnitError
 from calibrant.exposures import Exposures
-from calibrant.frame import DQ, Frame
+from calibrant.frame import Frame
 from calibrant.instrument.slices import SliceMap
 from calibrant.product import Kind, Product, Quantity
 
@@ -92,7 +93,8 @@ def measure(frame: Frame, slices: SliceMap, *, rows: Sequence[int] | None = None
     -------
     Product
         Table ``slices``: slice, mean [unit], rms, sigma; ``rows``: slice, row, mean [unit], rms, sigma;
-        ``profiles``: slice, row, alpha [arcsec], value (relative), sigma. Quantities of `KIND`.
+        ``profiles``: slice, row, alpha [arcsec], value (relative), sigma; ``cuts``: the rows as they are.
+        Quantities of `KIND`.
 
     Raises
     ------
@@ -104,16 +106,17 @@ def measure(frame: Frame, slices: SliceMap, *, rows: Sequence[int] | None = None
         If no slice has light.
     """
     record = Record()
-    upright, count = _upright(frame, slices), slices.turned().shape[0]
-    chosen = [round(count * part) - 1 for part in (0.25, 0.5, 0.75)] if rows is None else list(rows)
+    planes, count = _upright(frame, slices), slices.turned().shape[0]
+    chosen = quarters(count) if rows is None else list(rows)
     if not chosen or min(chosen) < 0 or max(chosen) >= count:
         raise OptionError("a row lies outside", where="rows", expected=f"0 to {count - 1}", got=str(chosen))
-    record.options["rows"] = chosen
-    found = list(_slices(upright, slices, record))
+    record.options |= {"rows": chosen, "dispersion": slices.dispersion}
+    found = list(_slices(planes, slices, record))
     if not found:
         raise SelectionError("no slice has light in it", where=frame.name, do="give a lit frame, and its map")
     profiles = {(one.name, row): _profile(one, one.about(row)) for one in found for row in chosen}
-    tables = _tables(found, profiles, upright, slices)
+    tables = _tables(found, profiles, planes, slices)
+    tables["cuts"] = cuts(chosen, slices, {"value": planes[0]})
     quantities = [
         Quantity("rms", float(value), float(sigma), "", str(name))
         for name, value, sigma in zip(*(tables["slices"][k] for k in ("slice", "rms", "sigma")), strict=True)
@@ -124,22 +127,15 @@ def measure(frame: Frame, slices: SliceMap, *, rows: Sequence[int] | None = None
 
 def _upright(frame: Frame, slices: SliceMap) -> tuple[F8, F8]:
     """Values, NaN where bad, and their variance (NaN if unknown), wavelength along the rows."""
-    loaded = frame.load()
-    if len(loaded.shape) != 2:
-        raise ShapeError("flatness is measured on images of two axes", where=frame.name, got=frame.shape)
-    slices.check_fits(loaded.shape, frame.name)
     if slices.alpha is None:
         raise OptionError("the slice map has no positions along slices (alpha)", where=slices.name)
-    values = np.array(loaded.data, np.float64)
-    if loaded.dq is not None:
-        values[(np.asarray(loaded.dq) & np.uint32(DQ.DO_NOT_USE)) != 0] = np.nan
-    variance = np.full(values.shape, np.nan) if loaded.variance is None else np.array(loaded.variance, float)
-    return slices.upright(values), slices.upright(variance)
+    values, variance = upright(frame, slices, NAME)
+    return values, np.full(values.shape, np.nan) if variance is None else variance
 
 
-def _slices(upright: tuple[F8, F8], slices: SliceMap, record: Record) -> Iterator[_Slice]:
+def _slices(planes: tuple[F8, F8], slices: SliceMap, record: Record) -> Iterator[_Slice]:
     turned = slices.turned()
-    values, variance = upright
+    values, variance = planes
     assert turned.alpha is not None
     for number in turned.numbers:
         place = turned.within(number)
@@ -230,10 +226,10 @@ def _scatter(one: _Slice, rows: NDArray[np.int64]) -> tuple[float, float]:
 def _tables(
     found: Sequence[_Slice],
     profiles: Mapping[tuple[str, int], tuple[F8, F8, F8]],
-    upright: tuple[F8, F8],
+    planes: tuple[F8, F8],
     slices: SliceMap,
 ) -> dict[str, dict[str, NDArray[Any]]]:
-    values, ids = upright[0], slices.turned().ids
+    values, ids = planes[0], slices.turned().ids
     by_name = {one.name: one for one in found}
     whole = {one.name: _scatter(one, one.lines) for one in found}
     means = {one.name: float(np.nanmean(values[ids == int(one.name)])) for one in found}
@@ -316,7 +312,8 @@ def ratio(
     Returns
     -------
     Product
-        Quantities ratio (each slice, and all), expected, pull; table ``slices``: slice, ratio, sigma.
+        Quantities ratio (each slice, and all), expected, pull; tables ``slices``: slice, ratio, sigma;
+        ``cuts``: three rows of both sources.
 
     Raises
     ------
@@ -355,7 +352,12 @@ def ratio(
         quantities.append(Quantity("expected", expected, its))
         quantities.append(Quantity("pull", (mean - expected) / math.hypot(error, its)))
     table = {"slice": np.array([row[0] for row in rows]), "ratio": value, "sigma": sigma}
-    return _product(first, {"slices": table}, quantities, record, second)
+    both = dict(zip(("first", "second"), planes, strict=True))
+    tables = {"slices": table, "cuts": cuts(quarters(len(planes[0])), slices, both)}
+    for name, frame in (("first", first), ("second", second)):
+        record.options[name] = str(frame.exposure.get("source") or frame.name)
+    record.options["dispersion"] = slices.dispersion
+    return _product(first, tables, quantities, record, second)
 
 
 def _ratio_of(first: F8, second: F8, good: NDArray[np.bool_]) -> tuple[float, float]:
@@ -385,15 +387,16 @@ def _product(
     frame: Frame, tables: Mapping[str, Any], quantities: Sequence[Quantity], record: Record, *more: Frame
 ) -> Product:
     series = Exposures.from_frames([frame, *more])
+    units = {f"cuts.{name}": frame.unit for name in ("value", "first", "second")}
+    units |= {"slices.mean": frame.unit, "rows.mean": frame.unit, "profiles.alpha": "arcsec"}
+    known = {f"{name}.{column}" for name, table in tables.items() for column in table}
     return Product(
         NAME,
         instrument=series.instrument.name,
         keys={"detector": frame.exposure.detector},
         epoch=frame.exposure.mid,
         tables=tables,
-        units={"slices.mean": frame.unit, "rows.mean": frame.unit, "profiles.alpha": "arcsec"}
-        if "rows" in tables
-        else {},
+        units={name: unit for name, unit in units.items() if name in known},
         quantities=tuple(quantities),
         provenance=record.provenance(NAME, series, {}),
     )

@@ -78,7 +78,8 @@ def measure(
     -------
     Product
         Quantities gain and offset [unit of the frame] of each slice, ``""`` for all together; table
-        ``groups``. What was not asked for is 0.
+        ``groups``. What was not asked for is 0. For pictures, tables ``parts`` (row, before, after, sigma:
+        half the relative difference) and ``example`` (row, before, after) of one column.
 
     Raises
     ------
@@ -108,12 +109,15 @@ def measure(
             expected=f"pixels in {LEAST} of {PARTS} parts of the rows",
             do="give a frame with light in more of its rows",
         )
+    tables = {"groups": _table(groups)}
     plane = np.full(loaded.shape, -1, np.int16)
     for index, group in enumerate(groups):
         if group.name:
             assert slices is not None
             plane[slices.ids == int(group.name)] = index
-    return _product(loaded, groups, plane, record)
+    fixed = _corrected(_good(loaded), plane, tables["groups"], axis)[0]
+    tables |= _shown(data, difference, light, _upright(fixed, axis), ids)
+    return _product(loaded, groups, tables, plane, record)
 
 
 def _upright(plane: NDArray[Any], axis: str) -> NDArray[Any]:
@@ -212,16 +216,58 @@ def _solved(normal: F8, right: F8) -> F8:
     return found
 
 
-def _product(frame: Frame, groups: list[_Group], plane: NDArray[np.int16], record: Record) -> Product:
+def _table(groups: list[_Group]) -> dict[str, NDArray[Any]]:
     table: dict[str, NDArray[Any]] = {
         "name": np.array([group.name for group in groups]),
         "pixels": np.array([group.pixels for group in groups], np.int64),
     }
+    for what in ("gain", "offset"):
+        value = np.array([group.value.get(what, 0.0) for group in groups], np.float64)
+        sigma = np.array([group.sigma.get(what, 0.0) for group in groups], np.float64)
+        table |= {what: value, f"{what}_sigma": sigma}
+    return table
+
+
+def _shown(
+    data: F8, difference: F8, light: F8, fixed: F8, ids: NDArray[np.int32]
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """Before and after: half the relative difference in parts of the rows, and the brightest column."""
+    after = _filtered(fixed, ids)[0]
+    lit = np.isfinite(difference) & np.isfinite(after) & (light > 0.5 * np.nanpercentile(light, 90))
+    row, column = np.nonzero(lit)
+    part = row * PARTS // len(data)
+    count = np.maximum(np.bincount(part, minlength=PARTS), 1)
+    middle = (np.arange(PARTS) + 0.5) * len(data) / PARTS
+    table: dict[str, NDArray[Any]] = {"row": middle}
+    for name, plane in (("before", difference), ("after", after)):
+        value = plane[lit] / light[lit]
+        table[name] = np.bincount(part, value, PARTS) / count
+        square = np.bincount(part, (value - table[name][part]) ** 2, PARTS)
+        table["sigma"] = np.sqrt(square / count / np.maximum(count - 1, 1))
+    used = np.bincount(part, minlength=PARTS) > LEAST
+    best = int(np.bincount(column, light[lit], data.shape[1]).argmax())
+    return {
+        "parts": {name: values[used] for name, values in table.items()},
+        "example": {
+            "col": np.full(len(data), best, np.int32),
+            "row": np.arange(len(data), dtype=np.int32),
+            "before": data[:, best],
+            "after": fixed[:, best],
+        },
+    }
+
+
+def _product(
+    frame: Frame,
+    groups: list[_Group],
+    tables: dict[str, dict[str, NDArray[Any]]],
+    plane: NDArray[np.int16],
+    record: Record,
+) -> Product:
+    table = tables["groups"]
     quantities = []
     for what, unit in (("gain", ""), ("offset", frame.unit)):
-        value: F8 = np.array([group.value.get(what, 0.0) for group in groups], np.float64)
-        sigma: F8 = np.array([group.sigma.get(what, 0.0) for group in groups], np.float64)
-        table |= {what: value, f"{what}_sigma": sigma}
+        value, sigma = table[what], table[f"{what}_sigma"]
         if what not in groups[0].value:
             continue
         quantities += [
@@ -237,8 +283,12 @@ def _product(frame: Frame, groups: list[_Group], plane: NDArray[np.int16], recor
         keys={"detector": frame.exposure.detector},
         epoch=frame.exposure.mid,
         planes={"group": plane},
-        tables={"groups": table},
-        units={"group": "", **{f"groups.{name}": frame.unit for name in ("offset", "offset_sigma")}},
+        tables=tables,
+        units={
+            "group": "",
+            **{f"groups.{name}": frame.unit for name in ("offset", "offset_sigma")},
+            **{f"example.{name}": frame.unit for name in ("before", "after")},
+        },
         quantities=tuple(quantities),
         provenance=record.provenance(NAME, series, {}),
     )
@@ -286,14 +336,9 @@ def apply(frame: Frame, product: Product) -> Frame:
     measured = product.units.get("groups.offset", "")
     if np.any(table["offset"]) and measured != frame.unit:
         raise UnitError("the offset is in another unit", where=frame.name, expected=measured, got=frame.unit)
-    sign = np.ones(
-        (plane.shape[0], 1) if product.provenance.options.get("axis") != "cols" else plane.shape[1]
+    data, scale, error = _corrected(
+        np.asarray(loaded.data, np.float64), plane, table, str(product.provenance.options.get("axis", "rows"))
     )
-    sign[1::2] = -1.0
-    of = {what: _spread_out(plane, table, what) for what in ("gain", "offset")}
-    scale = 1.0 / (1.0 + sign * of["gain"][0])
-    data = (np.asarray(loaded.data, np.float64) - sign * of["offset"][0]) * scale
-    error = (of["gain"][1] * scale * data) ** 2 + (of["offset"][1] * scale) ** 2
     before = 0.0 if loaded.systematic is None else np.asarray(loaded.systematic) * scale**2
     variance = None if loaded.variance is None else np.asarray(loaded.variance) * scale**2
     return replace(
@@ -304,6 +349,16 @@ def apply(frame: Frame, product: Product) -> Frame:
         systematic_from=frame.systematic_from | {product.identity},
         history=(*frame.history, Applied(NAME, product.identity, dict(product.provenance.options))),
     )
+
+
+def _corrected(data: F8, plane: NDArray[np.int16], table: Any, axis: str) -> tuple[F8, F8, F8]:
+    """Data with even and odd rows alike, the factor that did it, and the square of its error."""
+    sign = np.ones((plane.shape[0], 1) if axis == "rows" else plane.shape[1])
+    sign[1::2] = -1.0
+    of = {what: _spread_out(plane, table, what) for what in ("gain", "offset")}
+    scale = 1.0 / (1.0 + sign * of["gain"][0])
+    data = (data - sign * of["offset"][0]) * scale
+    return data, scale, (of["gain"][1] * scale * data) ** 2 + (of["offset"][1] * scale) ** 2
 
 
 def _spread_out(plane: NDArray[np.int16], table: Any, what: str) -> tuple[F8, F8]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrant.effects._slice_pixels import cuts, quarters
 from calibrant.effects._stray_rows import RowKernel, fitted, spread
 from calibrant.effects._stray_shepard import Shepard, as_published
 from calibrant.effects._stray_wings import blur, spill
@@ -120,7 +121,8 @@ def measure(
     Returns
     -------
     Product
-        Planes of `KIND` in the unit of the frame (variance: squared), float32.
+        Planes of `KIND` in the unit of the frame (variance: squared), float32; table ``cuts``: three rows of
+        value, stray, sigma and spill, and which pixels of gaps were used.
 
     Raises
     ------
@@ -305,6 +307,15 @@ def _product(
     planes = {"data": found.stray, "spill": taken}
     if found.variance.size:
         planes["variance"] = found.variance
+    rows = quarters(len(scene.ids))
+    shown = {
+        "value": slices.upright(np.asarray(frame.data)),
+        "stray": found.stray,
+        "spill": taken,
+        "used": found.used,
+    }
+    shown["sigma"] = np.sqrt(planes.get("variance", np.full(taken.shape, np.nan)))
+    record.options["dispersion"] = slices.dispersion
     back = {name: np.ascontiguousarray(slices.upright(plane), np.float32) for name, plane in planes.items()}
     unknown = np.isnan(back["data"])
     dq = np.where(unknown, np.uint32(DQ.DO_NOT_USE), np.uint32(0))
@@ -331,7 +342,9 @@ def _product(
         keys={"detector": frame.exposure.detector},
         epoch=frame.exposure.mid,
         planes={**back, "dq": dq},
+        tables={"cuts": cuts(rows, slices, shown)},
         units={
+            **{f"cuts.{name}": unit for name in shown if name != "used"},
             "data": unit,
             "spill": unit,
             "variance": squared,
