@@ -157,10 +157,18 @@ def design_of(darks: Darks, law: Law, x: Array, rules: Rules) -> Design:
     full = LARGEST if rules.saturation is None else rules.saturation
     fit = np.array([rn2, gain, float(free), one, float(zero.sum()), min(rules.limit, 1e15), full])
     stress = np.where(left > 1e-6, 1.0 / np.maximum(left, 1e-6), 0.0)
-    ends = np.append(np.flatnonzero((np.diff(times) != 0) | (np.diff(member) != 0)) + 1, times.size)
-    end = ends[np.searchsorted(ends, np.arange(times.size), "right")]
-    frames = np.array([times, w, darks.shifts, member, stress, end], np.float64)
+    frames = np.array([times, w, darks.shifts, member, stress, _ends(times, member)], np.float64)
     return Design(frames, groups, fit, x, law, rules.pivot, int(seen.sum()) + free)
+
+
+def _ends(times: Array, member: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of each frame the one after the last of its setting, of which the kernels take a few at a time."""
+    at = np.arange(times.size)
+    ends = np.append(np.flatnonzero((np.diff(times) != 0) | (np.diff(member) != 0)) + 1, times.size)
+    end = ends[np.searchsorted(ends, at, "right")]
+    begin = np.append(0, ends)[np.searchsorted(ends, at, "right")]
+    most = kernels_library.TOGETHER
+    return np.asarray(np.minimum(end, begin + ((at - begin) // most + 1) * most))
 
 
 @dataclass(frozen=True, eq=False)

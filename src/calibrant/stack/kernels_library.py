@@ -1,7 +1,7 @@
 """Kernels of a dark library: lines in time that share a zero level, pixel by pixel.
 
 Frames stand in the order of their temperature groups, and in them by time: those of one temperature and time
-are a setting. `frames` (FRAME fields, frames) float64 and `groups`
+are a setting, of `TOGETHER` frames at most. `frames` (FRAME fields, frames) float64 and `groups`
 (GROUP fields, groups) float64 hold what all pixels share. All kernels of this file call kernels of this file
 only: the cache of compiled code does not notice an edit elsewhere.
 """
@@ -18,12 +18,21 @@ import numpy as np
 Decorator = Callable[[Any], Any]
 
 F = np.float32
-PIECE = 1024  # pixels worked on together: their sums stay in the nearest cache, their values in the next
+TOGETHER = 8  # frames that are read at once
+PIECE = 2048  # pixels worked on together: their sums stay in the nearest cache
+FOUND_PIXELS = 1 << 16  # of all settings together: what was found of them stays in the next
 LANES = {"nsz", "contract"}  # nothing that rounds the pixels at the end of a band otherwise
 
 TIME, WEIGHT, SHIFT, MEMBER, STRESS, END = range(6)
 """Of a frame: seconds, 1/adu2, adu, group, 1 / (1 - leverage), the frame after the last of its setting.
 A stress of 0 means: cannot be tested."""
+
+COUNT, SECONDS, HARDNESS, BY_VALUE, BY_TIME, FULL, GROUP = range(7)
+"""Of a setting: its frames, their time and stress, the weights of their mean and of it times time, the lowest
+of their limits of saturation less the shift [adu], their group."""
+
+VALUE, SCATTER = range(2)
+"""Of the frames of a setting in a pixel: their mean above the pivot, adu; sum of squares about it, adu2."""
 
 LAW, MEAN, INVERSE, READ, PHOTON, ZERO_PHOTON, LARGE = range(7)
 """Of a group: expected rate, St/Stt, 1/Stt, variance of the rate per adu2 and per electron rate; part of the
@@ -40,29 +49,91 @@ inner: Decorator = nb.njit(
 
 
 @inner
-def add_up(part: Any, values: Any, pivot: Any, frames: Any, zero: Any, rates: Any, sums: Any) -> None:
-    """Weighted sums of values into `zero`, and of values times time for each group into `rates`.
+def settings_of(frames: Any, fit: Any) -> Any:
+    """What the frames of each setting share, (settings, SETTING fields) float32."""
+    many = 0
+    for i in range(frames.shape[1]):
+        many += 1 if int(frames[END, i]) == i + 1 else 0
+    found = np.empty((many, 7), F)
+    first = 0
+    for one in found:
+        end = int(frames[END, first])
+        one[COUNT], one[SECONDS], one[HARDNESS] = end - first, frames[TIME, first], frames[STRESS, first]
+        one[BY_VALUE] = frames[WEIGHT, first] * (end - first)
+        one[BY_TIME] = frames[WEIGHT, first] * (end - first) * frames[TIME, first]
+        one[FULL] = fit[SATURATION] - frames[SHIFT, first:end].max()
+        one[GROUP] = frames[MEMBER, first]
+        first = end
+    return found
 
-    Frames of a setting share their weight: they are added first, two at a time, which spares stores.
+
+@inner
+def nth(first: Any, end: Any, m: Any) -> Any:
+    """A frame of a setting; where there are not as many the first, which adds nothing once more."""
+    return first + m if first + m < end else first
+
+
+@inner
+def take_four(part: Any, values: Any, first: Any, end: Any, shifts: Any, level: Any, found: Any) -> None:
+    """Mean and scatter of up to four frames of a setting, each value read once.
+
+    All is counted from the first value, so that float32 squares lose nothing.
     """
+    i, j, h = nth(first, end, 1), nth(first, end, 2), nth(first, end, 3)
+    zero, one, two, three = values[first, part], values[i, part], values[j, part], values[h, part]
+    s0, s1, s2, s3 = F(shifts[first]), F(shifts[i]), F(shifts[j]), F(shifts[h])
+    per, mean, scatter = F(1.0 / (end - first)), found[VALUE], found[SCATTER]
+    for k in range(level.size):
+        base = F(zero[k]) - s0
+        a, b, c = F(one[k]) - s1 - base, F(two[k]) - s2 - base, F(three[k]) - s3 - base
+        total = a + b + c
+        by = total * per
+        mean[k] = (base - level[k]) + by
+        scatter[k] = (a * a + b * b + c * c) - total * by
+
+
+@inner
+def take_eight(part: Any, values: Any, first: Any, end: Any, shifts: Any, level: Any, found: Any) -> None:
+    """As `take_four`, of up to eight."""
+    i, j, h = nth(first, end, 1), nth(first, end, 2), nth(first, end, 3)
+    p, q, r, s = nth(first, end, 4), nth(first, end, 5), nth(first, end, 6), nth(first, end, 7)
+    zero, one, two, three = values[first, part], values[i, part], values[j, part], values[h, part]
+    four, five, six, last = values[p, part], values[q, part], values[r, part], values[s, part]
+    s0, s1, s2, s3 = F(shifts[first]), F(shifts[i]), F(shifts[j]), F(shifts[h])
+    s4, s5, s6, s7 = F(shifts[p]), F(shifts[q]), F(shifts[r]), F(shifts[s])
+    per, mean, scatter = F(1.0 / (end - first)), found[VALUE], found[SCATTER]
+    for k in range(level.size):
+        base = F(zero[k]) - s0
+        a, b, c = F(one[k]) - s1 - base, F(two[k]) - s2 - base, F(three[k]) - s3 - base
+        d, e, f = F(four[k]) - s4 - base, F(five[k]) - s5 - base, F(six[k]) - s6 - base
+        g = F(last[k]) - s7 - base
+        total = (a + b + c) + (d + e) + (f + g)
+        by = total * per
+        mean[k] = (base - level[k]) + by
+        scatter[k] = (a * a + b * b + c * c) + (d * d + e * e) + (f * f + g * g) - total * by
+
+
+@inner
+def add_up(
+    part: Any, values: Any, pivot: Any, shifts: Any, settings: Any, zero: Any, rates: Any, found: Any
+) -> None:
+    """Weighted sums of values into `zero`, and of values times time for each group into `rates`."""
     level, total = pivot[part], zero[part]
     total[:] = 0
     rates[:, part] = 0
     first = 0
-    while first < values.shape[0]:
-        end = int(frames[END, first])
-        sums[:] = 0
-        for i in range(first, end, 2):
-            j = min(i + 1, end - 1)
-            one, two, even = values[i, part], values[j, part], F(j - i)
-            shift, other = F(frames[SHIFT, i]), F(frames[SHIFT, j])
-            for k in range(level.size):
-                sums[k] += F(one[k]) - shift - level[k] + even * (F(two[k]) - other - level[k])
-        by_time = rates[int(frames[MEMBER, first]), part]
-        w, wt = F(frames[WEIGHT, first]), F(frames[WEIGHT, first] * frames[TIME, first])
+    for setting in range(settings.shape[0]):
+        one = settings[setting]
+        end = first + int(one[COUNT])
+        if end - first > 4:
+            take_eight(part, values, first, end, shifts, level, found[setting])
+        else:
+            take_four(part, values, first, end, shifts, level, found[setting])
+        mean, by_time = found[setting, VALUE], rates[int(one[GROUP]), part]
+        w, wt = one[BY_VALUE], one[BY_TIME]
         for k in range(level.size):
-            total[k] += w * sums[k]
-            by_time[k] += wt * sums[k]
+            total[k] += w * mean[k]
+            by_time[k] += wt * mean[k]
         first = end
 
 
@@ -98,40 +169,79 @@ def solve(
 
 
 @inner
+def certain(mean: Any, scatter: Any, n: Any, dark: Any, zero: Any, room: Any, noise: Any, stress: Any) -> Any:
+    """Sum of squared residuals of a setting in sigmas, and whether none can be beyond its limits.
+
+    None is larger than the root of the sum of their squares. `noise`: that of reading, 1 / gain, and squared
+    sigmas; `room`: from zero level and pivot to saturation.
+    """
+    rn2, per_gain, square = noise
+    off = mean - zero - dark
+    total = scatter + n * off * off
+    z2 = total / (rn2 + (dark if dark > F(0) else F(0)) * per_gain)
+    left = room - dark
+    return z2, (z2 * stress <= square) & (left > F(0)) & (left * left > total)
+
+
+@inner
 def judge(
-    part: Any, values: Any, pivot: Any, frames: Any, groups: Any, fit: Any,
-    zero: Any, rates: Any, chi2: Any, bad: Any, expected: Any, inverse: Any,
-) -> None:  # fmt: skip
-    """Sum of squared residuals in sigmas, and a count of what must be looked at value by value."""
-    rn2, per_gain, full = F(fit[RN2]), F(1.0 / fit[GAIN]), F(fit[SATURATION])
-    square = F(fit[LIMIT] ** 2)
-    level, base, squares, flaws = pivot[part], zero[part], chi2[part], bad[part]
+    part: Any, pivot: Any, settings: Any, fit: Any, zero: Any, rates: Any, chi2: Any, bad: Any, found: Any
+) -> None:
+    """Sum of squared residuals in sigmas; above 0 in `bad` where one of them may be beyond its limits."""
+    noise = F(fit[RN2]), F(1.0 / fit[GAIN]), F(fit[LIMIT] ** 2)
+    level, base, squares, doubts = pivot[part], zero[part], chi2[part], bad[part]
     squares[:] = 0
-    flaws[:] = 0
-    first = 0
-    while first < values.shape[0]:
-        end = int(frames[END, first])
-        t, stress = F(frames[TIME, first]), F(frames[STRESS, first])
-        rate = rates[int(frames[MEMBER, first]), part]
+    doubts[:] = 0
+    for setting in range(settings.shape[0]):
+        one = settings[setting]
+        n, t, stress, full = one[COUNT], one[SECONDS], one[HARDNESS], one[FULL]
+        rate = rates[int(one[GROUP]), part]
+        mean, scatter = found[setting, VALUE], found[setting, SCATTER]
         for k in range(level.size):
-            dark = rate[k] * t
-            expected[k] = level[k] + base[k] + dark
-            inverse[k] = F(1) / (rn2 + (dark if dark > F(0) else F(0)) * per_gain)
-        for i in range(first, end, 2):
-            j = min(i + 1, end - 1)
-            one, two, even = values[i, part], values[j, part], F(j - i)
-            shift, other = F(frames[SHIFT, i]), F(frames[SHIFT, j])
-            for k in range(level.size):
-                a, b = F(one[k]) - shift - expected[k], F(two[k]) - other - expected[k]
-                za, zb = a * a * inverse[k], b * b * inverse[k]
-                squares[k] += za + even * zb
-                near = (za * stress <= square) & (zb * stress <= square)
-                flaws[k] += F(0) if near & (F(one[k]) < full) & (F(two[k]) < full) else F(1)
+            room = full - level[k] - base[k]
+            z2, good = certain(mean[k], scatter[k], n, rate[k] * t, base[k], room, noise, stress)
+            squares[k] += z2
+            doubts[k] += F(0) if good else F(1)
+
+
+@inner
+def flaws(
+    k: Any, values: Any, level: Any, shifts: Any, settings: Any, fit: Any, base: Any, rates: Any,
+    found: Any, start: Any,
+) -> Any:  # fmt: skip
+    """How many values of a pixel are missing, saturated, or too far off."""
+    noise, full = (F(fit[RN2]), F(1.0 / fit[GAIN]), F(fit[LIMIT] ** 2)), F(fit[SATURATION])
+    count = first = 0
+    for setting in range(settings.shape[0]):
+        one = settings[setting]
+        n, dark, stress = one[COUNT], rates[int(one[GROUP]), k] * one[SECONDS], one[HARDNESS]
+        room = one[FULL] - level - base
+        mean, scatter = found[setting, VALUE, k - start], found[setting, SCATTER, k - start]
+        end = first + int(n)
+        if not certain(mean, scatter, n, dark, base, room, noise, stress)[1]:
+            most = noise[2] * (noise[0] + max(dark, F(0)) * noise[1])
+            for i in range(first, end):
+                value = F(values[i, k])
+                off = value - F(shifts[i]) - (level + base + dark)
+                count += 0 if off * off * stress <= most and value < full else 1
         first = end
+    return count
+
+
+@inner
+def look_closer(
+    part: Any, values: Any, pivot: Any, shifts: Any, settings: Any, groups: Any, fit: Any,
+    zero: Any, rates: Any, bad: Any, found: Any,
+) -> None:  # fmt: skip
+    """Pixels in doubt looked at value by value; rates that deserve other weights added to `bad`."""
+    for k in range(part.start, part.stop):
+        if bad[k] > F(0):
+            bad[k] = flaws(k, values, pivot[k], shifts, settings, fit, zero[k], rates, found, part.start)
+    worse = bad[part]
     for j in range(rates.shape[0]):
         most, rate = F(groups[LARGE, j]), rates[j, part]
-        for k in range(flaws.size):
-            flaws[k] += F(0) if rate[k] <= most else F(1)
+        for k in range(worse.size):
+            worse[k] += F(0) if rate[k] <= most else F(1)
 
 
 @jit
@@ -147,13 +257,18 @@ def fit_lines(
     level, and St/Stt; chi2 (pixels,); bad (pixels,): above 0 where values are missing, saturated or too far
     off, or rates deserve other weights.
     """
-    some, others = np.empty(PIECE, F), np.empty(PIECE, F)
-    for start in range(0, values.shape[1], PIECE):
-        part = slice(start, min(start + PIECE, values.shape[1]))
-        a, b = some[: part.stop - start], others[: part.stop - start]
-        add_up(part, values, pivot, frames, zero, rates, a)
+    settings, shifts = settings_of(frames, fit), frames[SHIFT]
+    many = settings.shape[0]
+    piece = min(max(FOUND_PIXELS // many, 64), PIECE)
+    buffer = np.empty(many * 2 * piece, F)
+    for start in range(0, values.shape[1], piece):
+        part = slice(start, min(start + piece, values.shape[1]))
+        n = part.stop - start
+        found = buffer[: many * 2 * n].reshape(many, 2, n)
+        add_up(part, values, pivot, shifts, settings, zero, rates, found)
         solve(part, groups, fit, zero, rates, zero_var, var, mean)
-        judge(part, values, pivot, frames, groups, fit, zero, rates, chi2, bad, a, b)
+        judge(part, pivot, settings, fit, zero, rates, chi2, bad, found)
+        look_closer(part, values, pivot, shifts, settings, groups, fit, zero, rates, bad, found)
 
 
 @inner
