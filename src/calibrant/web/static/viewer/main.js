@@ -1,0 +1,73 @@
+// @ts-check
+/** The page begins here. */
+import { Api } from './api.js';
+import { App } from './app.js';
+import { Controls } from './controls.js';
+import { Blinker, Tabs } from './frames.js';
+import { fromHash, toHash } from './hash.js';
+import { help } from './help.js';
+import { Live } from './live.js';
+import { marks } from './marks.js';
+import { keys, Navigator } from './navigate.js';
+import { byId, Panels } from './panels.js';
+import { Stage } from './stage.js';
+import { fresh, mended } from './state.js';
+import { Status } from './status.js';
+
+const app = new App(new Api());
+app.panels = new Panels(app);
+app.stage = new Stage(app, byId('stage'));
+const blinker = new Blinker(app);
+const navigator = new Navigator(app, byId('overlay'));
+new Tabs(app, byId('tabs'));
+new Controls(app);
+new Status(app);
+keys(app, navigator);
+help(app);
+marks(app);
+const live = new Live(app);
+
+/** An image the session does not hold is said, not shown. */
+function checked() {
+  const held = new Set(live.session.images.map((/** @type {any} */ one) => one.id));
+  const lost = app.state.frames.filter(({ image }) => image && !held.has(image));
+  if (lost.length) app.say(`Not open here: the image of frame ${lost.map(({ number }) => number).join(', ')}. Open it with calibrant view.`);
+}
+
+/** @returns {Promise<void>} */
+async function begin() {
+  const said = location.hash;
+  await live.fetch();
+  fromHash(said, app.state);
+  app.changed({ frame: null, patch: {} });
+  checked();
+  live.follow();
+}
+
+addEventListener('hashchange', () => {
+  if (location.hash.slice(1) === toHash(app.state)) return;
+  const whole = fresh();
+  Object.assign(app.state, whole);
+  live.said.clear();
+  live.merge();
+  fromHash(location.hash, app.state);
+  app.changed({ frame: null, patch: {} });
+});
+
+app.keys.listen(document);
+const ready = begin().catch((reason) => app.say(reason.message));
+
+/** For the tests, and for those who look under the bonnet. */
+Object.assign(window, {
+  __calibrant: {
+    ready,
+    app,
+    live,
+    blinker,
+    navigator,
+    state: () => structuredClone(mended(app.state)),
+    colours: (/** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ w, /** @type {number} */ h) => app.stage?.colours(x, y, w, h),
+    memory: () => ({ tiles: app.tiles.bytes, textures: app.stage?.renderer.bytes ?? 0, budget: app.tiles.budget }),
+    idle: () => app.tiles.coming.size === 0 && app.tiles.queue.length === 0,
+  },
+});
