@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrant.errors import UnitError
 from calibrant.files import original
 from calibrant.files.cards import CardLike, format_card
 from calibrant.files.encode import Unit, image_unit
@@ -89,8 +90,12 @@ def read_ours(contents: Contents, records: Records) -> Frame:
     )
 
 
-def read_other(contents: Contents, layout: str | None = None, hdu: int | str | None = None) -> Frame:
+def read_other(
+    contents: Contents, layout: str | None = None, hdu: int | str | None = None, *, any_unit: bool = False
+) -> Frame:
     """A frame of another pipeline's layout, or a raw one, its planes still in the file.
+
+    With `any_unit` an unknown BUNIT stays as it is written, for those who only look at the pixels.
 
     Raises
     ------
@@ -109,12 +114,18 @@ def read_other(contents: Contents, layout: str | None = None, hdu: int | str | N
     if dq is not None and dq.mask and planes.layout != "primary-uncert-mask":
         extra["dq_original"] = dq.source  # undefined bits: kept for whoever knows what they mean
     header = contents.header(planes.data.index)
-    unit = header.get("BUNIT")
+    text = header.get("BUNIT")
+    try:
+        unit = parse_unit(text if isinstance(text, str) else None, contents.path)
+    except UnitError:
+        if not any_unit:
+            raise
+        unit = str(text).strip()
     return Frame(
         data=FitsSource.of(contents, planes.data),
         variance=variance,
         dq=dq,
-        unit=parse_unit(unit if isinstance(unit, str) else None, contents.path) or "adu",
+        unit=unit or "adu",
         exposure=Exposure(shape=planes.data.shape, path=contents.path),
         header=header.cards,
         read_dq=None if planes.read_dq is None else FitsSource.of(contents, planes.read_dq),

@@ -62,10 +62,34 @@ def _grid(a: NDArray[Any], samples: int, per_line: int) -> NDArray[Any]:
     if a.ndim < 2 or a.size <= samples:
         return a.reshape(-1)[:: max(1, a.size // samples)]
     lines = a.reshape(-1, a.shape[-1])
-    columns = max(1, -(-a.shape[-1] // per_line))
-    wanted = max(1, samples // len(range(0, a.shape[-1], columns)))
-    step = max(1, lines.shape[0] // wanted)
-    return lines[step // 2 :: step, columns // 2 :: columns].reshape(-1)
+    columns = _column_step(a.shape[-1], per_line)
+    return lines[zscale_lines(*lines.shape, samples, per_line), columns // 2 :: columns].reshape(-1)
+
+
+def zscale_lines(rows: int, cols: int, samples: int = 600, per_line: int = 120) -> slice:
+    """The rows of an image that `zscale` looks at: of these alone it gives the same limits.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Of the image.
+    samples, per_line : int
+        As of `zscale`.
+
+    Returns
+    -------
+    slice
+        With an open end.
+    """
+    if rows * cols <= samples:
+        return slice(0, None, 1)
+    wanted = max(1, samples // len(range(0, cols, _column_step(cols, per_line))))
+    step = max(1, rows // wanted)
+    return slice(step // 2, None, step)
+
+
+def _column_step(cols: int, per_line: int) -> int:
+    return max(1, -(-cols // per_line))
 
 
 def _sorted_slope(x: NDArray[np.float64]) -> float | None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from calibrant.errors import OptionError
+from calibrant.files.sky import solution
 from calibrant.frame import Exposure, Frame
 from calibrant.report.plots.canvas import TEXT, Box, heading, heading_height, page, wrapped
 from calibrant.report.plots.drawing import (
@@ -28,7 +29,7 @@ from calibrant.report.plots.drawing import (
 )
 from calibrant.report.plots.look import Limits, Look
 from calibrant.report.plots.pixels import Shown, shown
-from calibrant.report.plots.sky import required, solution
+from calibrant.report.plots.sky import required
 
 WIDE, TALL = 8.6, 7.4
 """Room for a single image, inches."""

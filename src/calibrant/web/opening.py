@@ -1,0 +1,132 @@
+"""What the command line opens: a shelf of files, a server, and a browser that looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import webbrowser
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from socket import gethostname, socket
+from threading import Timer
+from typing import Any
+
+from calibrant.errors import OptionError
+from calibrant.web.app import LOOPBACK, create
+from calibrant.web.server import LOCAL, address, bind, run
+from calibrant.web.session import Session
+from calibrant.web.shelf import Shelf
+
+SHORTEST = 16
+"""Characters of a token that somebody thought of."""
+SOON = 0.3  # seconds after which the browser finds the server listening
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A server that is about to run.
+
+    Attributes
+    ----------
+    url : str
+        With the token, where there is one.
+    problems : tuple of str
+        A sentence for each file that is not shown.
+    images : int
+        How many there are.
+    """
+
+    app: Any
+    listening: socket
+    url: str
+    problems: tuple[str, ...]
+    images: int
+
+    def show(self) -> None:
+        """Open the user's browser, once the server has begun."""
+        timer = Timer(SOON, webbrowser.open, (self.url,))
+        timer.daemon = True
+        timer.start()
+
+    def run(self) -> None:
+        """Answer until Ctrl-C."""
+        run(self.app, self.listening)
+
+
+@contextlib.contextmanager
+def opened(
+    paths: Sequence[Path], *, port: int, host: str, token: str | None, db: str | None, first: int
+) -> Iterator[Viewer]:
+    """A viewer of files and folders, and of a registry; nothing answers yet.
+
+    Raises
+    ------
+    FileError
+        If a path that was named is missing.
+    OptionError
+        If the port cannot be had, or the token is too short.
+    """
+    secret = token_for(host, token)
+    shelf, session = Shelf(), Session()
+    images = shelf.add_paths(paths)
+    session.title = " ".join(Path(path).resolve().name for path in paths[:3]) or "Calibrant"
+    for number, image in enumerate(images[:first], 1):
+        session.show(number, image)
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(contextlib.closing(bind(host, port)))
+        port = listening.getsockname()[1]
+        app = create(shelf, session, token=secret, hosts=names_of(host), cookie=f"calibrant_{port}")
+        url = address(listening, secret, gethostname() if _is_any(host) else None)
+        yield Viewer(app, listening, url, tuple(shelf.problems), len(images))
+
+
+def token_for(host: str, token: str | None) -> str | None:
+    """The token that is asked for: the one given, or a new one where others can reach the server.
+
+    Raises
+    ------
+    OptionError
+        If it could be guessed.
+    """
+    if token is not None and len(token) < SHORTEST:
+        raise OptionError(
+            "the token is too short", where="--token", expected=f"{SHORTEST} characters or more",
+            do="leave it out, and one is made",
+        )  # fmt: skip
+    if token is None and not _is_local(host):
+        return secrets.token_urlsafe(24)
+    return token
+
+
+def names_of(host: str) -> frozenset[str]:
+    """Names by which a server at this address may be called."""
+    if _is_any(host):
+        name = gethostname().lower()
+        return LOOPBACK | {name, name.partition(".")[0], *_addresses(name)}
+    return LOOPBACK | {f"[{host}]" if ":" in host else host.lower()}
+
+
+def _addresses(name: str) -> frozenset[str]:
+    """The addresses under which this machine knows itself."""
+    import socket as sockets
+
+    try:
+        found = sockets.getaddrinfo(name, None)
+    except OSError:
+        return frozenset()
+    return frozenset(f"[{one[4][0]}]" if ":" in str(one[4][0]) else str(one[4][0]) for one in found)
+
+
+def _is_any(host: str) -> bool:
+    return host in ("0.0.0.0", "::")
+
+
+def _is_local(host: str) -> bool:
+    if host in (LOCAL, "localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

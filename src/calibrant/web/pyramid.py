@@ -1,0 +1,228 @@
+"""Smaller and smaller copies of an image, each half of the one before: its mean, and its extreme values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BAND = 512
+"""Rows read at once, and rows and columns of a tile: every level begins anew at a whole number of blocks."""
+SMALLEST = 256
+"""Pixels of the longer side at which no further level is made."""
+DEEPEST = 9
+"""Levels that a band of rows can make: 512 rows become one."""
+KEPT = 1 << 24
+"""Pixels of the largest level that is kept; larger ones are made again from the rows they need."""
+STRIP = 64  # rows halved at once: what is computed in between stays in the cache of the processor
+
+Rows = Callable[[int, int], NDArray[Any]]
+"""Reads rows from ... to ... of the image."""
+Pair = tuple[NDArray[Any], NDArray[Any]]
+
+
+def level_shape(shape: tuple[int, int], level: int) -> tuple[int, int]:
+    """Rows, columns of a level: those of the image over 2 to the level, rounded up."""
+    rows, cols = shape
+    return -(-rows >> level), -(-cols >> level)
+
+
+def levels_of(shape: tuple[int, int]) -> int:
+    """Number of levels of an image, itself (0) included."""
+    count = 1
+    while max(level_shape(shape, count - 1)) > SMALLEST and count <= DEEPEST:
+        count += 1
+    return count
+
+
+def first_kept(shape: tuple[int, int]) -> int:
+    """The largest level, above the image itself, that is small enough to be kept."""
+    level = 1
+    while math.prod(level_shape(shape, level)) > KEPT:
+        level += 1
+    return level
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """The levels of one image that are kept, and the extremes of its values.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Of the image.
+    levels : mapping of int to (array, array)
+        Level -> mean and peak, float32 (rows, cols); for flags the OR of all, uint32, as both.
+    low, high : float
+        Least and greatest finite value; NaN where there is none.
+    """
+
+    shape: tuple[int, int]
+    levels: dict[int, Pair]
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all levels."""
+        return sum(part.nbytes for pair in self.levels.values() for part in pair)
+
+
+@dataclass
+class _Extremes:
+    low: float = math.inf
+    high: float = -math.inf
+    _seen: bool = field(default=False)
+
+    def add(self, values: NDArray[Any], has_gaps: bool) -> None:
+        if has_gaps:
+            values = values[np.isfinite(values)]
+        if values.size:
+            self._seen = True
+            self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    @property
+    def pair(self) -> tuple[float, float]:
+        return (self.low, self.high) if self._seen else (math.nan, math.nan)
+
+
+def build(rows: Rows, shape: tuple[int, int], *, flags: bool = False) -> Pyramid:
+    """All levels of an image from one pass over its rows; memory is that of the levels and one band.
+
+    Parameters
+    ----------
+    rows : callable
+        Reads rows from ... to ...: (rows, cols) of real numbers, or uint32 flags.
+    shape : (int, int)
+        Of the image.
+    flags : bool
+        Whether blocks are the OR of their pixels.
+    """
+    first, count = first_kept(shape), levels_of(shape)
+    kind = np.uint32 if flags else np.float32
+    levels: dict[int, Pair] = {}
+    for level in range(first, count):
+        mean = np.empty(level_shape(shape, level), kind)
+        levels[level] = mean, mean if flags else np.empty_like(mean)
+    extremes = _Extremes()
+    for begin in range(0, shape[0], BAND):
+        band = rows(begin, min(begin + BAND, shape[0]))
+        gaps = has_gaps(band)
+        extremes.add(band, gaps)
+        for level, pair in _halves(band, count, flags, gaps):
+            if level in levels:
+                at = begin >> level
+                for out, part in zip(levels[level], pair, strict=True):
+                    out[at : at + len(part)] = part
+    return Pyramid(shape, levels, *extremes.pair)
+
+
+def has_gaps(values: NDArray[Any]) -> bool:
+    """Whether a value is not finite."""
+    # The sum of extremes tells in one pass each, without an array of answers.
+    return values.dtype.kind == "f" and not (math.isfinite(values.min()) and math.isfinite(values.max()))
+
+
+def _halves(band: NDArray[Any], count: int, flags: bool, gaps: bool) -> Iterator[tuple[int, Pair]]:
+    pair: Pair = (band, band)
+    for level in range(1, count):
+        pair = _or_pair(pair) if flags else halved(*pair, gaps)
+        yield level, pair
+
+
+def reduced(values: NDArray[Any], level: int, *, flags: bool = False) -> Pair:
+    """Mean and peak of an image `level` times halved, as the kept levels have them."""
+    if level == 0 and not flags:
+        return values.astype(np.float32), values.astype(np.float32)
+    return [pair for _, pair in _halves(values, level + 1, flags, has_gaps(values))][-1]
+
+
+def halved(mean: NDArray[Any], peak: NDArray[Any], gaps: bool) -> Pair:
+    """Blocks of 2 x 2 as their mean, and as the value farthest from it.
+
+    Parameters
+    ----------
+    mean, peak : array
+        (rows, cols) of the level below; the image itself as both. At an odd edge a block has fewer pixels.
+    gaps : bool
+        Whether there may be values that are not finite: they are left out. A block without any is NaN.
+
+    Returns
+    -------
+    mean, peak : array
+        float32, half as many rows and columns, rounded up.
+    """
+    rows, cols = (-(-size // 2) for size in mean.shape)
+    means, peaks = np.empty((rows, cols), np.float32), np.empty((rows, cols), np.float32)
+    strip = _strip_with_gaps if gaps else _strip
+    for begin in range(0, rows, STRIP):
+        part = slice(2 * begin, 2 * (begin + STRIP))
+        out = slice(begin, begin + STRIP)
+        strip(_quarters(mean[part]), _quarters(peak[part]), means[out], peaks[out])
+    return means, peaks
+
+
+def _quarters(plane: NDArray[Any]) -> list[NDArray[Any]]:
+    """The four pixels of each block as float32; at an odd edge the last row or column stands twice."""
+    if plane.shape[0] % 2 or plane.shape[1] % 2:
+        plane = np.pad(plane, [(0, size % 2) for size in plane.shape], mode="edge")
+    return [plane[i::2, j::2].astype(np.float32) for i in (0, 1) for j in (0, 1)]
+
+
+def _strip(
+    quarters: list[NDArray[Any]],
+    peaks: list[NDArray[Any]],
+    mean: NDArray[np.float32],
+    peak: NDArray[np.float32],
+) -> None:
+    """Halve some rows whose values are all finite."""
+    # Quarters first: the sum of four large float32 might overflow.
+    for quarter in quarters:
+        quarter *= np.float32(0.25)
+    np.add(quarters[0], quarters[1], out=mean)
+    mean += quarters[2]
+    mean += quarters[3]
+    peak[...] = peaks[0]
+    distance = np.abs(peaks[0] - mean)
+    for other in peaks[1:]:
+        away = np.abs(other - mean)
+        np.copyto(peak, other, where=away > distance)
+        np.maximum(distance, away, out=distance)
+
+
+def _strip_with_gaps(
+    quarters: list[NDArray[Any]],
+    peaks: list[NDArray[Any]],
+    mean: NDArray[np.float32],
+    peak: NDArray[np.float32],
+) -> None:
+    """Halve some rows; what is not finite is left out."""
+    total = np.zeros(mean.shape, np.float64)
+    count = np.zeros(mean.shape, np.float32)
+    for quarter in quarters:
+        use = np.isfinite(quarter)
+        np.add(total, quarter, out=total, where=use)
+        count += use
+    mean.fill(np.nan)
+    np.divide(total, count, out=mean, where=count > 0, casting="unsafe")
+    peak.fill(np.nan)
+    distance = np.full(mean.shape, -1, np.float32)
+    for other in peaks:
+        use = np.isfinite(other)
+        away = np.full(mean.shape, -1, np.float32)
+        np.abs(np.subtract(other, mean, out=away, where=use), out=away, where=use)
+        np.copyto(peak, other, where=away > distance)
+        np.maximum(distance, away, out=distance)
+
+
+def _or_pair(pair: Pair) -> Pair:
+    plane = pair[0]
+    if plane.shape[0] % 2 or plane.shape[1] % 2:
+        plane = np.pad(plane, [(0, size % 2) for size in plane.shape], mode="edge")
+    both = plane[0::2] | plane[1::2]
+    found = np.ascontiguousarray(both[:, 0::2] | both[:, 1::2])
+    return found, found
