@@ -97,6 +97,25 @@ def verdict(connection: Connection, identity: str) -> Verdict | None:
     )
 
 
+def values(connection: Connection, identity: str) -> list[dict[str, Any]]:
+    """The quantities of a product as rows: name, place, value, sigma, unit.
+
+    Parameters
+    ----------
+    connection : Connection
+    identity : str
+        Of the product.
+    """
+    columns = ("name", "place", "value", "sigma", "unit")
+    rows = connection.execute(
+        select(*_quantity.c[columns])
+        .join(_product, _product.c.id == _quantity.c.product)
+        .where(_product.c.identity == identity)
+        .order_by(_quantity.c.name, _quantity.c.place)
+    )
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
 def names(connection: Connection, kind: str) -> list[str]:
     """Names of the quantities that products of a kind state, in order.
 

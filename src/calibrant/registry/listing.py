@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, select
+from sqlalchemy import Connection, Row, exists, func, select, union
 
 from calibrant.errors import OptionError, RegistryError
 from calibrant.instrument.model import Instrument
@@ -179,6 +179,12 @@ def by_kind(connection: Connection) -> dict[str, dict[str, int]]:
         for kind, number in rows:
             found.setdefault(kind, {})[state] = number
     return dict(sorted(found.items()))
+
+
+def instruments(connection: Connection) -> list[str]:
+    """Names of the instruments of products and exposures."""
+    named = union(select(schema.setting.c.instrument), select(schema.exposure.c.instrument))
+    return sorted(connection.execute(named).scalars())
 
 
 def last_certified(connection: Connection, entry: Entry) -> Entry | None:

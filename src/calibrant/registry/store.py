@@ -268,6 +268,21 @@ class Registry(Recording):
         with self._database.read() as connection:
             return listing.count(connection, **filters)
 
+    def totals(self) -> dict[str, int]:
+        """How many products, exposures and calibrated frames there are."""
+        with self._database.read() as connection:
+            return listing.totals(connection)
+
+    def kinds(self) -> dict[str, dict[str, int]]:
+        """How many products of each kind are in each state."""
+        with self._database.read() as connection:
+            return listing.by_kind(connection)
+
+    def instruments(self) -> list[str]:
+        """Names of the instruments of products and exposures."""
+        with self._database.read() as connection:
+            return listing.instruments(connection)
+
     def exposures(self, **filters: Any) -> list[dict[str, Any]]:
         """Exposures as rows: those of a `kind`, `instrument`, `detector` or `exposure`; the first `limit`."""
         with self._database.read() as connection:
@@ -283,6 +298,11 @@ class Registry(Recording):
         """The last verdict on a product, with its values and limits; None if it was never verified."""
         with self._database.read() as connection:
             return history.verdict(connection, listing.find(connection, os.fspath(ref)).identity)
+
+    def values(self, ref: Pathish) -> list[dict[str, Any]]:
+        """The quantities of a product as rows: name, place, value, sigma, unit."""
+        with self._database.read() as connection:
+            return history.values(connection, listing.find(connection, os.fspath(ref)).identity)
 
     def quantities(self, kind: str) -> list[str]:
         """Names of the quantities that products of a kind state."""

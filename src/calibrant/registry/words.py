@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calibrant.errors import RegistryError
@@ -13,6 +13,7 @@ from calibrant.registry.records import Candidate
 
 _UNITS = ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1000, "ms"))
 _SIZES = re.compile(r"\d+(x\d+)+")
+_FIRST = ("detector", "filter")
 _DIGITS = len("sha256:") + 12
 
 
@@ -77,6 +78,12 @@ def value(found: Any) -> str:
     if isinstance(found, (tuple, list)):
         return "x".join(map(value, found))
     return str(found)
+
+
+def told(keys: Mapping[str, Any]) -> str:
+    """Keys in words, detector and filter first: ``detector 0, filter r``; what is unknown is left out."""
+    names = sorted(keys, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    return ", ".join(f"{name} {value(keys[name])}" for name in names if keys[name] is not None)
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> RegistryError:

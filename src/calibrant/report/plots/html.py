@@ -70,7 +70,7 @@ def product_html(product: Product) -> str:
         *(("note", note) for note in product.provenance.notes),
         ("identity", f"{product.identity[:19]}…"),
     ]
-    return _card(product_title(product), rows, _product_picture(product))
+    return _card(product_title(product), rows, product_picture(product))
 
 
 def thumbnail(picture: Picture) -> bytes:
@@ -102,7 +102,14 @@ def _paint(colours: NDArray[np.uint8], dq: NDArray[np.uint32], bits: int) -> Non
         colours[index == place, :3] = [int(kind.colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
-def _product_picture(product: Product) -> bytes | None:
+def product_picture(product: Product) -> bytes | None:
+    """The main plane of a product as a small PNG, its flags if it has no other; None without an image.
+
+    Parameters
+    ----------
+    product : Product
+    """
+    """The main plane of a product as a small PNG, or its flags; None if it has neither."""
     if "data" in product.planes and product.data.ndim >= 2:
         return thumbnail(Picture(shown_plane(product, "data")))
     if "dq" in product.planes:

@@ -1,0 +1,203 @@
+"""The pages of a registry: each address answers with a page, or with the same facts as JSON."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import jinja2
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from calibrant.errors import CalibrantError, OptionError
+from calibrant.registry import Registry
+from calibrant.registry.words import second, told
+from calibrant.web import drawings
+from calibrant.web.registry_models import MODELS, Model, key_of
+
+ADDRESSES = {
+    "/registry": "overview",
+    "/registry/products": "products",
+    "/registry/products/{ref}": "product",
+    "/registry/exposures": "exposures",
+    "/registry/explain": "explain",
+    "/registry/lineage/{ref}": "lineage",
+    "/registry/trend": "trend",
+    "/registry/compare": "compare",
+}
+DRAWN: Mapping[str, Callable[[Model], Any]] = {
+    "products": lambda model: drawings.timeline(model["products"]),
+    "lineage": drawings.graph,
+    "trend": lambda model: drawings.chart(model["points"], model["low"], model["high"]),
+}
+"""What a page draws beside its facts."""
+NO_IMAGE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="240" height="60"><text x="120" y="34" fill="gray" '
+    'text-anchor="middle" font-family="sans-serif" font-size="14">no image in this product</text></svg>'
+)
+CONTENTS = 2000
+"""Characters of a query that are read."""
+
+
+def routes(registry: Registry, viewed: Callable[[str], str]) -> list[Route]:
+    """The routes of a registry's pages.
+
+    Parameters
+    ----------
+    registry : Registry
+        Read, never written.
+    viewed : callable
+        From the identity of a product to the address at which the viewer shows it.
+    """
+    paper = _paper()
+    found = [
+        Route(address, functools.partial(_answer, registry, paper, name))
+        for address, name in ADDRESSES.items()
+    ]
+    found.append(Route("/registry/view/{ref}", functools.partial(_view, registry, viewed)))
+    found.append(Route("/registry/pictures/{ref}", functools.partial(_picture, registry)))
+    return found
+
+
+async def _answer(registry: Registry, paper: jinja2.Environment, name: str, request: Request) -> Response:
+    as_json = wants_json(request)
+    status, model = 200, {}
+    try:
+        model = await run_in_threadpool(MODELS[name], registry, _query(request))
+    except CalibrantError as error:
+        status, model = status_of(error), {"error": error_of(error)}
+    if as_json:
+        body = json.dumps(model, default=str, allow_nan=False) if status != 200 else dumped(model)
+        return Response(body, status, media_type="application/json")
+    text = await run_in_threadpool(_page, paper, name, model, _query(request))
+    return HTMLResponse(text, status)
+
+
+def _page(paper: jinja2.Environment, name: str, model: Model, query: Mapping[str, str]) -> str:
+    if "error" in model:
+        return paper.get_template("error.html").render(name=name, model=model, query=query)
+    draw = DRAWN.get(name)
+    drawing = None if draw is None else draw(model)
+    return paper.get_template(f"{name}.html").render(name=name, model=model, query=query, drawing=drawing)
+
+
+async def _view(registry: Registry, viewed: Callable[[str], str], request: Request) -> Response:
+    """On to the viewer, with a product opened in it."""
+    try:
+        entry = await run_in_threadpool(registry.entry, key_of(request.path_params["ref"]))
+        address = await run_in_threadpool(viewed, entry.identity)
+    except CalibrantError as error:
+        return Response(dumped({"error": error_of(error)}), status_of(error), media_type="application/json")
+    return Response(status_code=303, headers={"Location": address})
+
+
+async def _picture(registry: Registry, request: Request) -> Response:
+    """A small picture of a product's main plane; the identity is its name for ever."""
+    from calibrant.report.plots.html import product_picture
+
+    try:
+        ref = key_of(request.path_params["ref"])
+        found = await run_in_threadpool(lambda: product_picture(registry.read(ref)))
+    except CalibrantError as error:
+        return Response(dumped({"error": error_of(error)}), status_of(error), media_type="application/json")
+    if found is None:
+        return Response(NO_IMAGE, media_type="image/svg+xml")
+    return Response(found, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
+
+
+# --- requests and answers ---------------------------------------------------------------------------------
+
+
+def wants_json(request: Request) -> bool:
+    """Whether the JSON twin of a page is asked for: ``?format=json``, or by the Accept header."""
+    asked = request.query_params.get("format")
+    if asked:
+        return asked == "json"
+    accepts = request.headers.get("accept", "")
+    return "application/json" in accepts and "text/html" not in accepts
+
+
+def status_of(error: CalibrantError) -> int:
+    """400 for a question that cannot be understood, 404 for what is not there."""
+    return 400 if isinstance(error, OptionError) else 404
+
+
+def error_of(error: CalibrantError) -> Model:
+    """An error as facts and as one sentence."""
+    return {
+        **{part: getattr(error, part) for part in ("what", "where", "expected", "got", "do")},
+        "sentence": str(error),
+    }
+
+
+def dumped(model: Model) -> str:
+    """JSON without NaN, which is not JSON: unknown numbers are null."""
+    return json.dumps(_finite(model), default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return value
+
+
+def _query(request: Request) -> dict[str, str]:
+    return {name: value[:CONTENTS] for name, value in {**request.query_params, **request.path_params}.items()}
+
+
+# --- paper ------------------------------------------------------------------------------------------------
+
+
+def _paper() -> jinja2.Environment:
+    paper = jinja2.Environment(
+        loader=jinja2.PackageLoader("calibrant.web"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    paper.filters |= {
+        "number": _number,
+        "short": _short,
+        "keys": told,
+        "minute": _minute,
+        "instant": _instant,
+    }
+    paper.globals["address"] = _address
+    return paper
+
+
+def _address(path: str, query: Mapping[str, Any], **changes: Any) -> str:
+    """A page with the query of this one, but for some changes."""
+    asked = {name: value for name, value in {**query, **changes}.items() if value not in (None, "", False)}
+    return f"{path}?{urlencode(asked)}" if asked else path
+
+
+def _number(value: Any, digits: int = 6) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}".replace("-", "−")
+    return str(value)
+
+
+def _short(identity: str) -> str:
+    return identity.removeprefix("sha256:")[:12]
+
+
+def _minute(text: str | None) -> str:
+    """ISO text to the minute."""
+    return "–" if text is None else text[:16].replace("T", " ")
+
+
+def _instant(microseconds: int | None) -> str:
+    return "–" if microseconds is None else second(microseconds)
