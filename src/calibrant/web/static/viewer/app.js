@@ -157,13 +157,14 @@ export class App {
     const id = (typeof which === 'number' ? this.frame(which) : which)?.image;
     const known = id ? this.known.get(id) : undefined;
     if (id && known === undefined) this.known.set(id, this.learn(id));
-    return known && 'levels' in known ? known : null;
+    return known && 'levels' in known && known.levels.length ? known : null;
   }
 
   /** Why there is nothing to show of a frame, in a sentence. @param {Frame} frame @returns {string|null} */
   trouble(frame) {
     const known = frame.image ? this.known.get(frame.image) : null;
-    return known instanceof Trouble ? known.message : null;
+    if (known instanceof Trouble) return known.message;
+    return known && 'levels' in known && !known.levels.length ? (known.message ?? 'There is no image in this.') : null;
   }
 
   /** @param {string} id */

@@ -1,7 +1,7 @@
 // @ts-check
 /** The session on the server: its images, its frames, and what scripts change in them while the page is open. */
 import { byId } from './panels.js';
-import { difference, frame as fresh, opened } from './state.js';
+import { opened } from './state.js';
 
 /** @typedef {import('./app.js').App} App */
 
@@ -10,8 +10,10 @@ export class Live {
   constructor(app) {
     this.app = app;
     this.revision = -1;
-    /** What the server said last of each frame: only what it changes is laid over the view. @type {Map<number, any>} */
-    this.said = new Map();
+    /** Revision whose changes were laid over the state already. */
+    this.seen = -1;
+    /** Frames that the session had then. @type {Set<number>} */
+    this.shown = new Set();
     /** @type {any} */
     this.session = { frames: [], images: [], focal: [] };
   }
@@ -30,28 +32,32 @@ export class Live {
   /** Lay what is new in the session over the state. */
   merge() {
     const { app, session } = this;
-    const given = session.frames.length ? session.frames : session.images.slice(0, 1).map((/** @type {any} */ one) => ({ number: 1, image: one.id, view: {} }));
-    for (const { number, image, view } of given) {
-      const before = this.said.get(number) ?? fresh(number);
-      const news = difference({ image, ...view }, before);
-      this.said.set(number, { ...fresh(number), image, ...view });
+    const first = () => session.images.slice(0, 1).map((/** @type {any} */ one) => ({ number: 1, image: one.id, view: {} }));
+    const given = session.frames.length ? session.frames : first();
+    for (const { number, image, view, changed } of given) {
+      const news = Object.fromEntries(Object.entries({ image, ...view }).filter(([part]) => (changed?.[part] ?? 0) > this.seen || !this.shown.has(number)));
       const frame = opened(app.state, number);
-      if (news) app.lay(frame, news);
-      if (news?.image) app.emit('image', { frame });
+      app.lay(frame, news);
+      if (news.image) app.emit('image', { frame });
     }
-    for (const number of this.said.keys()) {
-      if (given.some((/** @type {any} */ one) => one.number === number)) continue;
-      this.said.delete(number);
-      app.state.frames = app.state.frames.filter((one) => one.number !== number);
-    }
-    if (Number.isInteger(session.current)) app.state.current = session.current;
+    const numbers = new Set(given.map((/** @type {any} */ one) => one.number));
+    const gone = [...this.shown].filter((number) => !numbers.has(number));
+    app.state.frames = app.state.frames.filter(({ number }) => !gone.includes(number));
+    this.shown = numbers;
+    this.seen = session.revision;
     app.changed({ frame: null, patch: {} });
+  }
+
+  /** Begin anew: all that the session says counts again. */
+  forget() {
+    this.seen = -1;
+    this.shown = new Set();
   }
 
   /** What can be opened, and the other pages. */
   offer() {
     const { images, focal = [], registry } = this.session;
-    const choices = images.map((/** @type {any} */ one) => new Option(`${one.name} (${one.shape.join(' × ')})`, one.id));
+    const choices = images.map((/** @type {any} */ one) => new Option(`${one.name}${one.shape ? ` (${one.shape.join(' × ')})` : ''}`, one.id));
     byId('open').replaceChildren(new Option('+ Open', ''), ...choices);
     const places = [...focal.map((/** @type {any} */ one) => [one.title, `focal/${encodeURIComponent(one.id)}`]), ...(registry ? [['Registry', 'registry']] : [])];
     byId('places').replaceChildren(...places.map(([words, href]) => Object.assign(document.createElement('a'), { textContent: words, href })));

@@ -48,7 +48,7 @@ addEventListener('hashchange', () => {
   if (location.hash.slice(1) === toHash(app.state)) return;
   const whole = fresh();
   Object.assign(app.state, whole);
-  live.said.clear();
+  live.forget();
   live.merge();
   fromHash(location.hash, app.state);
   app.changed({ frame: null, patch: {} });
