@@ -13,11 +13,14 @@ from calibrant.cli import (
     instrument,
     listing,
     measure,
+    measure_slices,
     pixel,
     reduce,
     registry,
+    report,
     show,
     simulate,
+    view,
 )
 from calibrant.cli.common import command
 
@@ -54,12 +57,17 @@ command(app, "combine")(combine.combine)
 command(app, "compare")(compare.compare)
 command(app, "debug-pixel")(pixel.debug_pixel)
 command(app, "show")(show.show)
+command(app, "report")(report.report)
+command(app, "view")(view.view)
+command(app, "serve")(view.serve)
 
 measurements = typer.Typer(
     no_args_is_help=True, help="Measure a detector: gain, linearity, crosstalk and more."
 )
 for name in measure.NAMES:
     command(measurements, name, cls=measure.Command)(measure.verb(name))
+for name in measure_slices.ABOUT:
+    command(measurements, name, cls=measure.Command)(measure_slices.verb(name))
 command(measurements, dark_scaling.NAME)(dark_scaling.dark_scaling)
 app.add_typer(measurements, name="measure")
 

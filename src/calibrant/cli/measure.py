@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,6 @@ from typer.core import TyperCommand
 
 from calibrant.cli.common import Progress, Terminal
 from calibrant.cli.pictures import is_newer
-from calibrant.cli.tables import rounded, with_sigma
 from calibrant.errors import OptionError
 
 if TYPE_CHECKING:
@@ -72,78 +72,84 @@ ABOUT = {
 }
 
 
+Paths = Annotated[list[Path], typer.Argument(help="Raw frames: folders, files.", metavar="FILES|DIR")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder of the results, or a .fits file for a single product.")
+]
+Whose = Annotated[
+    str, typer.Option("--instrument", "-i", help="Name of an instrument, a TOML file, or auto.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="An option of the measurement: name=value; also --name value."),
+]
+Where = Annotated[str | None, typer.Option("--where", help="Which frames: 'filter=r and exptime>1'.")]
+Kinds = Annotated[
+    Path | None, typer.Option(help="A table (CSV or TOML) that says what files are: name or glob, kind.")
+]
+Register = Annotated[
+    bool, typer.Option("--register", help="Record raw frames and products (as drafts) in a registry.")
+]
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db", "--url", help="The registry: file or URL. [default: $CALIBRANT_REGISTRY, or calibrant.db]"
+    ),
+]
+Plots = Annotated[bool, typer.Option(help="Draw pictures.")]
+
+
 def verb(name: str) -> Callable[..., None]:
     """The command that measures `name`."""
 
     def measure(
         terminal: Terminal,
-        paths: Annotated[list[Path], typer.Argument(help="Raw frames: folders, files.", metavar="FILES|DIR")],
-        out: Annotated[
-            Path,
-            typer.Option("--out", "-o", help="Folder of the results, or a .fits file for a single product."),
-        ] = Path("measured"),
-        instrument: Annotated[
-            str, typer.Option("--instrument", "-i", help="Name of an instrument, a TOML file, or auto.")
-        ] = "auto",
+        paths: Paths,
+        out: Out = Path("measured"),
+        instrument: Whose = "auto",
         recipe: Annotated[
             str, typer.Option(help="Whose overscan and masters: name, TOML file, or auto.")
         ] = "auto",
-        change: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="An option of the measurement: name=value; also --name value."),
-        ] = None,
-        where: Annotated[
-            str | None, typer.Option("--where", help="Which frames: 'filter=r and exptime>1'.")
-        ] = None,
-        kinds: Annotated[
-            Path | None,
-            typer.Option(help="A table (CSV or TOML) that says what files are: name or glob, kind."),
-        ] = None,
+        change: Set = None,
+        where: Where = None,
+        kinds: Kinds = None,
         corrections: Annotated[
             bool, typer.Option(help="Correct before what can be measured on the same frames: linearity.")
         ] = True,
-        register: Annotated[
-            bool, typer.Option("--register", help="Record raw frames and products (as drafts) in a registry.")
-        ] = False,
-        db: Annotated[
-            str | None,
-            typer.Option(
-                "--db",
-                "--url",
-                help="The registry: file or URL. [default: $CALIBRANT_REGISTRY, or calibrant.db]",
-            ),
-        ] = None,
-        plots: Annotated[bool, typer.Option(help="Draw pictures.")] = True,
+        register: Register = False,
+        db: Db = None,
+        plots: Plots = True,
         budget: Annotated[str, typer.Option(help="Memory that combining may use.")] = "512MB",
         jobs: Annotated[int, typer.Option(help="Threads; 0 for one per core.")] = 0,
     ) -> None:
-        from calibrant.cli.registry import opened
-        from calibrant.pipeline.measure import measure as run
-
-        with terminal.progress() as progress:
-            options: dict[str, Any] = {
-                "out": out,
-                "options": options_of(change or []),
-                "where": where,
-                "instrument": instrument,
-                "recipe": recipe,
-                "kinds": kinds,
-                "corrections": corrections,
-                "overwrite": terminal.overwrite,
-                "budget": budget,
-                "runner": jobs or None,
-                "progress": progress,
-            }
-            if register:
-                with opened(terminal, db) as registry:
-                    measured = run(paths, name, register=registry, **options)
-            else:
-                measured = run(paths, name, **options)
-            pictures = draw(measured, progress) if plots else {}
-        terminal.result(_facts(measured, pictures), lambda: _print(terminal, measured, pictures))
+        engine = {"budget": budget, "runner": jobs or None, "recipe": recipe, "corrections": corrections}
+        frames = {"where": where, "instrument": instrument, "kinds": kinds}
+        more = {"out": out, "options": options_of(change or []), **frames, **engine}
+        measured_and_told(terminal, name, paths, (register, db), plots, more)
 
     measure.__doc__ = ABOUT[name]
     return measure
+
+
+def measured_and_told(
+    terminal: Terminal,
+    name: str,
+    paths: list[Path],
+    registry: tuple[bool, str | None],
+    plots: bool,
+    options: Mapping[str, Any],
+) -> None:
+    """Measure, draw and print; `options` are those of `calibrant.pipeline.measure.measure`."""
+    from calibrant.cli.measure_print import facts, print_measured
+    from calibrant.cli.registry import opened
+    from calibrant.pipeline.measure import measure
+
+    register, db = registry
+    with terminal.progress() as progress, opened(terminal, db) if register else nullcontext() as where:
+        told: dict[str, Any] = {"register": where, "progress": progress, "overwrite": terminal.overwrite}
+        measured = measure(paths, name, **told, **options)
+        pictures = draw(measured, progress) if plots else {}
+    terminal.result(facts(measured, pictures), lambda: print_measured(terminal, measured, pictures))
 
 
 class Command(TyperCommand):
@@ -241,110 +247,3 @@ def _wanted(measured: Measured) -> Iterator[tuple[str, str, list[str], Callable[
         label = re.sub(r"_det[^_]*", "", entries[0]["name"])
         for part, make in together(products, measured.exposures.instrument).items():
             yield label, part, [entry["file"] for entry in entries], make
-
-
-def _facts(measured: Measured, pictures: Mapping[str, list[str]]) -> dict[str, Any]:
-    return {
-        "measured": measured.name,
-        "out": str(measured.out),
-        "file": None if measured.file is None else str(measured.file),
-        "instrument": measured.exposures.instrument.name,
-        "products": [{**entry, "pictures": pictures.get(entry["name"], [])} for entry in measured.entries],
-        "pictures": [file for files in pictures.values() for file in files],
-        "notes": measured.notes,
-        "problems": measured.problems,
-        "registered": measured.registered,
-        "seconds": measured.seconds,
-    }
-
-
-def _print(terminal: Terminal, measured: Measured, pictures: Mapping[str, list[str]]) -> None:
-    for entry in measured.entries:
-        state = "kept" if entry.get("reused") else "made"
-        frames = f"{entry['frames']} frames, " if entry["frames"] else ""
-        _print_quantities(terminal, f"{entry['name']} ({frames}{state})", entry)
-        _print_verdicts(terminal, entry)
-        for sentence in _sentences(entry):
-            typer.echo(f"\n{terminal.folded(sentence)}")
-        for note in entry["notes"]:
-            typer.echo(terminal.folded(f"note: {note}"))
-    for note in measured.notes:
-        typer.echo(terminal.folded(f"note: {note}"))
-    for problem in measured.problems:
-        told = problem["problem"] if problem["file"] in problem["problem"] else ": ".join(problem.values())
-        typer.echo(terminal.folded(f"left out: {told}"))
-    if measured.registered:
-        from calibrant.pipeline.register import sentence as registered
-
-        typer.echo(registered(measured.registered))
-    files = ", ".join(
-        file for entry in measured.entries for file in (entry["file"], *entry.get("beside", ()))
-    )
-    drawn = f"  pictures: {measured.out / 'plots'}/" if pictures else ""
-    if measured.file is not None:
-        typer.echo(f"product: {measured.file}")
-    typer.echo(f"results: {measured.out}/ ({files}){drawn}")
-    typer.echo(f"{measured.seconds:.1f} s without pictures")
-
-
-def _print_quantities(terminal: Terminal, title: str, entry: Mapping[str, Any]) -> None:
-    """A row for each place, a column for each quantity; those of the whole detector below.
-
-    Places of several kinds (amplifiers, sides) that share no quantity have a table each.
-    """
-    kinds: list[tuple[dict[str, str], dict[str, dict[str, Any]]]] = []
-    for place, told in _by_place(entry["quantities"]).items():
-        kind = next((one for one in kinds if set(one[0]) & set(told)), None)
-        columns, rows = kind or ({}, {})
-        if kind is None:
-            kinds.append((columns, rows))
-        columns |= {name: heading(q) for name, q in told.items()}
-        rows[place] = {"amplifier": place} | {columns[name]: _told(q) for name, q in told.items()}
-    for number, (columns, rows) in enumerate(kinds):
-        head = title if number == 0 else ""
-        terminal.table(list(rows.values()), ["amplifier", *columns.values()], title=head, parted=True)
-    if not kinds:
-        typer.echo(f"\n{title}")
-    whole = [q for q in entry["quantities"] if not q.get("place")]
-    if whole:
-        lines = [{"quantity": heading(q), "value": _told(q)} for q in whole]
-        terminal.table(lines, ["quantity", "value"])
-
-
-def _by_place(quantities: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Place -> name -> quantity, without those of the whole detector."""
-    found: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for quantity in quantities:
-        if quantity.get("place"):
-            found.setdefault(quantity["place"], {})[quantity["name"]] = quantity
-    return found
-
-
-def _print_verdicts(terminal: Terminal, entry: Mapping[str, Any]) -> None:
-    """What is beyond its limits, or unlike its history."""
-    table = entry["tables"].get("verdict") or {}
-    rows = [dict(zip(table, line, strict=True)) for line in zip(*table.values(), strict=True)]
-    told = [
-        {name: rounded(value) if isinstance(value, float) else value for name, value in row.items()}
-        for row in rows
-        if row["verdict"] in ("beyond limit", "unlike history")
-    ]
-    if told:
-        terminal.table(told, list(table), title="beyond limits, or unlike their history", parted=True)
-
-
-def _told(quantity: Mapping[str, Any]) -> object:
-    """Its value with its uncertainty, or to a few digits."""
-    return rounded(with_sigma(quantity["value"], quantity.get("sigma")))
-
-
-def heading(quantity: Mapping[str, Any]) -> str:
-    """Name and unit of a quantity, as the head of a column."""
-    unit = str(quantity.get("unit") or "").replace("electron", "e-")
-    return f"{quantity['name']} [{unit}]" if unit else str(quantity["name"])
-
-
-def _sentences(entry: Mapping[str, Any]) -> list[str]:
-    """What an inventory says of what it found."""
-    table = entry["tables"].get("inventory", {})
-    return [str(sentence) for sentence in table.get("sentence", ())]

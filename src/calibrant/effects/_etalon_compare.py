@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,10 @@ def compare(first: Product, second: Product) -> Product:
             for name in ("value", "sigma", "chi2", "bic")
         },
     }
-    notes = [verdict(ranked, both, first.quantity("D").value)]
+    names = [
+        str(one.keys.get("source", f"the {n} source")) for one, n in ((first, "first"), (second, "second"))
+    ]
+    notes = [verdict(ranked, both, first.quantity("D").value, names)]
     if first.provenance.options.get("resolution") != second.provenance.options.get("resolution"):
         notes.append(
             "the two were measured with different resolutions: their reflectivities are not comparable"
@@ -141,26 +145,31 @@ def _thicknesses(product: Product) -> dict[tuple[int, int], tuple[float, float]]
     return dict(zip(keys, zip(table["D"].tolist(), table["D_sigma"].tolist(), strict=True), strict=True))
 
 
-def verdict(ranked: list[Cause], both: Pair, thickness: float) -> str:
-    """Which cause is preferred, in one sentence."""
+def verdict(
+    ranked: list[Cause],
+    both: Pair,
+    thickness: float,
+    names: Sequence[str] = ("the first source", "the second source"),
+) -> str:
+    """Which cause is preferred, in one sentence; `names` of the two."""
     best, next_one = ranked[:2]
     free = 2 * len(both.ratio) - (2 if best.name == "reflectivity" else 1)
     if chi2_of.sf(best.chi2, free) < WRONG:
         return (
             f"no cause explains the two: the best, {best.name}, leaves chi squared {best.chi2:.0f} of {free}"
         )
-    told = _told(best, both, thickness)
+    told = _told(best, both, thickness, names)
     if next_one.bic - best.bic < SURE:
-        return f"{told}; or {_told(next_one, both, thickness)}: the two cannot be told apart"
+        return f"{told}; or {_told(next_one, both, thickness, names)}: the two cannot be told apart"
     return f"{told}: preferred by {next_one.bic - best.bic:.0f} (BIC) over {next_one.name}"
 
 
-def _told(cause: Cause, both: Pair, thickness: float) -> str:
-    source = "second" if cause.value > 0 else "first"
+def _told(cause: Cause, both: Pair, thickness: float, names: Sequence[str]) -> str:
+    source = names[1] if cause.value > 0 else names[0]
     number = f"{abs(cause.value):.4f} +- {cause.sigma:.4f}"
     if cause.name == "reflectivity":
-        return f"reflectivity: the second source meets {number} of that of the first"
+        return f"reflectivity: {names[1]} meets {number} of that of {names[0]}"
     if cause.name == "cone":
-        return f"cone: the light of the {source} source spreads by {number} rad in the plate"
+        return f"cone: the light of {source} spreads by {number} rad in the plate"
     power = line_spread_of(cause.value, thickness, float(both.wavenumber.mean()))
-    return f"line spread: lines of the {source} source are broader, as by a resolution of {power:.0f}"
+    return f"line spread: lines of {source} are broader, as by a resolution of {power:.0f}"

@@ -21,7 +21,7 @@ from calibrant.instrument import Instrument
 from calibrant.pipeline import recipe as recipes
 from calibrant.pipeline.folders import HASHES, make_folders, remove_empty, scan
 from calibrant.pipeline.ledger import Ledger
-from calibrant.pipeline.measure_slices import SlicesWalk
+from calibrant.pipeline.measure_slices import CORRECTED, SlicesWalk
 from calibrant.pipeline.measure_walk import FramesWalk, Walk, needs_masters
 from calibrant.pipeline.measurements import Measurement, find
 from calibrant.pipeline.measurements_slices import Sliced
@@ -60,6 +60,8 @@ class Measured:
         What was recorded in a registry.
     file : Path or None
         Where the only product is besides, if `out` was to be a file.
+    sliced : bool
+        Whether it is of slices, each exposure for itself.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Measured:
     seconds: float = 0.0
     registered: Mapping[str, Any] | None = None
     file: Path | None = None
+    sliced: bool = False
 
     def product(self, name: str) -> Product:
         """One of the products."""
@@ -138,7 +141,8 @@ def measure(
     exposures = scan(folder, target, instrument, kinds, engine.get("progress"))
     chosen = recipes.load(exposures.instrument.recipe if recipe == "auto" else recipe)
     masters = isinstance(measurement, Measurement) and needs_masters(measurement)
-    made = make_folders(target, *([FOLDER] if masters else []))
+    inner = {FOLDER: masters, CORRECTED: bool(given.get("correct"))}
+    made = make_folders(target, *(name for name, wanted in inner.items() if wanted))
     hashes = HashCache(target / HASHES)
     workshop = Workshop(chosen, Ledger.of(target, overwrite), hashes, engine)
     try:
@@ -158,7 +162,14 @@ def measure(
         remove_empty(target, made)
         raise
     measured = Measured(
-        measurement.name, target, walk.entries, walk.problems, walk.notes, exposures, workshop
+        measurement.name,
+        target,
+        walk.entries,
+        walk.problems,
+        walk.notes,
+        exposures,
+        workshop,
+        sliced=isinstance(measurement, Sliced),
     )
     if file != target:
         _write_alone(measured, file, overwrite)

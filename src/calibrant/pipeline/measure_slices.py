@@ -24,6 +24,7 @@ from calibrant.pipeline.options import taken_by
 from calibrant.product import Product
 
 CORRECTED = "corrections"  # folder of what is measured only to correct frames
+LONGEST = 256  # rows of tables that a line of a product holds; its file holds all
 
 
 @dataclass(eq=False, kw_only=True)
@@ -39,6 +40,7 @@ class SlicesWalk(Walk):
         super().__post_init__()
         self.choice = Choice(**_of(Choice, self.options))
         self.maps = Maps(**_of(Maps, self.options))
+        self.workshop.longest = LONGEST
         self.chain = tuple(_correcting(name) for name in words(self.choice.correct))
 
     def go(self, where: str | None) -> None:
@@ -91,7 +93,9 @@ class SlicesWalk(Walk):
         slices = self.maps.slice_map(exposure, self.exposures.instrument)
         frame, product = self._frame(members, name, slices), self.workshop.product(stem)
         options = self._given(self.measurement.further)
-        return self._told(self.measurement.further(frame, slices, product, **options), members, frame)
+        made = self._told(self.measurement.further(frame, slices, product, **options), members, frame)
+        notes = [note for note in made.provenance.notes if note not in product.provenance.notes]
+        return replace(made, provenance=replace(made.provenance, notes=tuple(notes)))
 
     # --- two sources ---
 

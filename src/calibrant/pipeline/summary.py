@@ -87,8 +87,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def master_entry(name: str, file: str, product: Product) -> dict[str, Any]:
-    """A master's line of the summary."""
+def master_entry(name: str, file: str, product: Product, longest: int | None = None) -> dict[str, Any]:
+    """A master's line of the summary; without tables of more rows than `longest`."""
+    tables = {
+        table: dict(columns)
+        for table, columns in product.tables.items()
+        if longest is None or all(len(column) <= longest for column in columns.values())
+    }
     return plain(  # type: ignore[no-any-return]
         {
             "name": name,
@@ -101,7 +106,7 @@ def master_entry(name: str, file: str, product: Product) -> dict[str, Any]:
             "median": _median(product.data) if "data" in product.planes else None,
             "unit": product.unit,
             "quantities": [quantity_entry(quantity) for quantity in product.quantities],
-            "tables": {table: dict(columns) for table, columns in product.tables.items()},
+            "tables": tables,
             "flagged": _flagged(product.planes.get("dq")),
             "notes": list(product.provenance.notes),
         }

@@ -63,6 +63,8 @@ class Workshop:
         ``runner``, ``budget``, ``progress`` of every measurement.
     stock : dict of str to Stocked
         Masters that are taken from elsewhere as they are.
+    longest : int or None
+        Rows of tables that the line of a product holds; longer ones lie in its file alone.
     """
 
     recipe: Recipe
@@ -71,6 +73,7 @@ class Workshop:
     engine: Mapping[str, Any]
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     stock: dict[str, Stocked] = field(default_factory=dict)
+    longest: int | None = None
     _keys: dict[str, str] = field(default_factory=dict)
     _products: dict[str, Product] = field(default_factory=dict)
     _defects: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
@@ -275,7 +278,7 @@ class Workshop:
         return replace(found, keys={**keys, **found.keys})
 
     def _keep(self, name: str, file: str, key: str, product: Product) -> None:
-        entry = master_entry(name, file, product)
+        entry = master_entry(name, file, product, self.longest)
         with self.ledger.writing(file) as replacing:
             write(product, self.ledger.folder / file, overwrite=replacing)
             self.ledger.put(file, key, entry)
