@@ -150,6 +150,20 @@ def crest(fringe: F8, here: NDArray[np.int64]) -> F8:
     return made
 
 
+def wavelengths_table(fringes: Table) -> Table:
+    """Weighted means over the slices at each row, in order of wavelength; without phases."""
+    rows, group = np.unique(fringes["row"], return_inverse=True)
+    group = group.ravel()
+    count = np.maximum(np.bincount(group), 1)
+    table: Table = {"row": rows.astype(np.int32)}
+    for name in ("wavelength", "period"):
+        table[name] = np.bincount(group, fringes[name]) / count
+    for name in [name for name in fringes if f"{name}_sigma" in fringes]:
+        table[name], table[f"{name}_sigma"] = mean(fringes[name], fringes[f"{name}_sigma"], group, len(rows))
+    order = np.argsort(table["wavelength"])
+    return {name: column[order] for name, column in table.items()}
+
+
 def mean(value: F8, sigma: F8, group: NDArray[np.int64], count: int) -> tuple[F8, F8]:
     """Weighted mean of each group and its sigma; NaN where a group has nothing."""
     good = np.isfinite(value) & np.isfinite(sigma) & (sigma > 0)
@@ -165,8 +179,8 @@ def mean(value: F8, sigma: F8, group: NDArray[np.int64], count: int) -> tuple[F8
 
 def units(unit: str) -> dict[str, str]:
     """Of planes and columns of tables."""
-    lengths = {f"{table}.wavelength": "um" for table in ("points", "fringes")}
-    periods = {f"{table}.period": "pixel" for table in ("points", "fringes")}
+    lengths = {f"{table}.wavelength": "um" for table in ("points", "fringes", "wavelengths")}
+    periods = {f"{table}.period": "pixel" for table in ("points", "fringes", "wavelengths")}
     cycles = {
         f"{table}.{name}": "cycle" for table in ("points", "columns") for name in ("phase", "phase_sigma")
     }

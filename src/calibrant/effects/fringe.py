@@ -30,6 +30,7 @@ from calibrant.effects._etalon_tables import (
     points_table,
     quantities,
     units,
+    wavelengths_table,
 )
 from calibrant.effects._etalon_waves import lomb_scargle
 from calibrant.effects._slice_pixels import upright
@@ -153,7 +154,9 @@ def measure(
     at = ((np.arange(points) + 0.5) * rows / points).astype(np.int64)
     places = Places(taken.number, taken.col, at)
     told = points_table(columns, found, places, bases[1], pivot, resolution is not None)
-    tables = {"columns": columns_table(found, places), "points": told, "fringes": fringes_table(told)}
+    means = fringes_table(told)
+    tables = {"columns": columns_table(found, places), "points": told, "fringes": means}
+    tables["wavelengths"] = wavelengths_table(means)
     tables["example"] = example_table(columns, found, places)
     if resolution is None:
         record.notes.append(
