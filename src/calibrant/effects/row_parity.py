@@ -59,7 +59,7 @@ class _Group:
 
 
 def measure(
-    frame: Frame, *, slices: SliceMap | None = None, mode: str = "gain", axis: str = "rows"
+    frame: Frame, *, slices: SliceMap | None = None, mode: str = "gain", axis: str | None = None
 ) -> Product:
     """How far even and odd rows differ.
 
@@ -71,8 +71,8 @@ def measure(
         Measure each slice by itself; else the whole image is one.
     mode : str
         ``gain``: the difference follows the light; ``offset``: it does not; ``both``.
-    axis : str
-        ``rows``, or ``cols`` where columns alternate.
+    axis : str, optional
+        ``rows``, or ``cols`` where columns alternate; by default along the dispersion of `slices`, or rows.
 
     Returns
     -------
@@ -88,6 +88,7 @@ def measure(
     SelectionError
         If there are too few pixels with neighbours.
     """
+    axis = axis or ("rows" if slices is None else slices.dispersion)
     if mode not in MODES or axis not in AXES:
         words = (MODES, mode, "mode") if mode not in MODES else (AXES, axis, "axis")
         raise OptionError("unknown word", where=words[2], expected=" or ".join(words[0]), got=words[1])

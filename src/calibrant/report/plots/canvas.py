@@ -157,10 +157,10 @@ def key_rows(curves: int) -> int:
     return -(-curves // KEY_COLUMNS)
 
 
-def key_above(axes: Axes) -> None:
+def key_above(axes: Axes, columns: int = KEY_COLUMNS) -> None:
     """The legend of the curves above the axes, where it hides none of them."""
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=KEY_COLUMNS, fontsize=SMALL, labelcolor=INK,
+        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize=SMALL, labelcolor=INK,
         frameon=False, borderaxespad=0.1, borderpad=0.1, handlelength=2.6, labelspacing=0.3,
     )  # fmt: skip
 

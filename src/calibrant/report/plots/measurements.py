@@ -17,7 +17,9 @@ from calibrant.report.plots import (
     campaigns,
     charge,
     deviations,
+    flat_sources,
     focal,
+    fringes,
     library,
     linearity,
     one_over_f,
@@ -27,7 +29,9 @@ from calibrant.report.plots import (
     reference_pixels,
     scaling,
     scaling_pixels,
+    stray,
     structures,
+    traces,
 )
 from calibrant.report.plots.panels import masters
 from calibrant.report.plots.sheets import has
@@ -264,6 +268,23 @@ def _campaigns(product: Product) -> Makers:
     yield "gaps", partial(campaigns.gap_levels, product)
 
 
+def _tables(*pictures: tuple[str, str, str, Callable[[Product], Figure]]) -> Callable[[Product], Makers]:
+    """Pictures by word, each where a column of a table has a number."""
+
+    def made(product: Product) -> Makers:
+        for word, table, column, make in pictures:
+            if has(product, table, column):
+                yield word, partial(make, product)
+
+    return made
+
+
+def _stray_light(product: Product) -> Makers:
+    if _filled(product):
+        yield "map", partial(stray.stray_map, product)
+    yield from _tables(("rows", "cuts", "stray", stray.stray_rows))(product)
+
+
 KINDS: dict[str, Callable[[Product], Makers]] = {
     "amplifier_offsets": _borders,
     "bad_pixels": _bad_pixels,
@@ -278,6 +299,23 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "dark_slope_trend": _epochs("dark", "noise", "reduced_chi2"),
     "defects": _flags,
     "flat_structure": _structures,
+    "flatness": _tables(
+        ("rows", "cuts", "value", flat_sources.source_rows),
+        ("profiles", "profiles", "value", flat_sources.source_profiles),
+        ("slices", "slices", "rms", flat_sources.source_slices),
+        ("rows", "cuts", "first", flat_sources.source_rows),
+        ("ratio", "slices", "ratio", flat_sources.source_ratio),
+    ),
+    "fringe": _tables(
+        ("spectrum", "example", "value", fringes.fringe_spectrum),
+        ("fit", "example", "model", fringes.fringe_fit),
+        ("depths", "fringes", "depth", fringes.fringe_depths),
+        ("columns", "columns", "D", fringes.fringe_columns),
+    ),
+    "fringe_comparison": _tables(
+        ("transmissions", "transmissions", "first", fringes.transmissions),
+        ("contrast", "models", "ratio", fringes.contrast_ratio),
+    ),
     "fringe_frame": _deviations,
     "gain": _gain,
     "illumination": _deviations,
@@ -290,5 +328,9 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "read_noise_trend": _noise_trend,
     "reference_pixels": _reference_pixels,
     "reference_pixels_trend": _epochs("noise_ratio", "instability", "unstable"),
+    "row_parity": _tables(("rows", "parts", "before", stray.parity_rows)),
     "sky_flat": _deviations,
+    "spectrum": _tables(("spectrum", "spectrum", "value", traces.spectrum)),
+    "stray_light": _stray_light,
+    "trace": _tables(("image", "trace", "col", traces.trace_image)),
 }
