@@ -52,12 +52,16 @@ def reduce(
         str | None, typer.Option("--as-of", help="With --registry: a revision, a time or a frozen state.")
     ] = None,
     plots: Annotated[bool, typer.Option(help="Draw pictures.")] = True,
+    report: Annotated[
+        bool, typer.Option("--report", help="Verify the masters, and write report.html beside the results.")
+    ] = False,
     budget: Annotated[str, typer.Option(help="Memory that combining may use.")] = "512MB",
     jobs: Annotated[int, typer.Option(help="Threads; 0 for one per core.")] = 0,
 ) -> None:
     """Reduce a folder: masters/, calibrated/, plots/ and summary.json."""
     from calibrant.pipeline.run import reduce as run
 
+    written = None
     with _registries(register, registry, db, tag, as_of) as (book, stock), terminal.progress() as progress:
         reduction = run(
             folder,
@@ -75,8 +79,13 @@ def reduce(
             register=book,
         )
         pictures = _pictures(reduction, progress) if plots else []
+        if report:
+            from calibrant.cli.reporting import of_reduction
+
+            written = str(of_reduction(reduction, book or stock, progress))
     summary = reduction.summary.as_dict()
-    terminal.result({**summary, "pictures": pictures}, lambda: _print(terminal, summary, pictures))
+    result = {**summary, "pictures": pictures, **({"report": written} if written else {})}
+    terminal.result(result, lambda: _print(terminal, result, pictures))
     if reduction.summary.failed:
         raise typer.Exit(1)
 
@@ -160,6 +169,7 @@ def _print(terminal: Terminal, summary: Mapping[str, Any], pictures: list[str]) 
     typer.echo(
         f"results: {out}/  summary: {out / 'summary.json'}"
         + (f"  pictures: {out / 'plots'}/" if pictures else "")
+        + (f"  report: {summary['report']}" if summary.get("report") else "")
     )
     typer.echo(f"{summary['seconds']:.1f} s without pictures")
 
