@@ -324,7 +324,13 @@ def together(found: Iterable[tuple[str, Chart]]) -> list[Chart]:
         else:
             title = f"{plain(kind).capitalize()}: {chart.title[0].lower()}{chart.title[1:]}"
             groups[place] = replace(chart, title=title)
-    return list(groups.values())
+    return [_named(chart) for chart in groups.values()]
+
+
+def _named(chart: Chart) -> Chart:
+    """The name of the only curve in the title."""
+    _, _, what = chart.title.partition(": ")
+    return replace(chart, title=f"{chart.names[0]}: {what}") if len(chart.names) == 1 else chart
 
 
 def single(product: Product) -> bool:

@@ -152,7 +152,7 @@ def tell(subject: Subject, gallery: Gallery) -> Told:
         identity=product.identity,
         standing=standing(subject, product, found),
         outline=replace(product, planes={}, tables={}),
-        numbers=Numbers(subject.name, product.kind, product.quantities, bounds(subject.verdict, own)),
+        numbers=Numbers(subject.name, product.kind, product.quantities, bounds(subject.verdict, own, product.quantities)),
         has_pixels=has_pixels,
         picture=gallery.thumbnail(product, subject.name) if has_pixels else None,
         facts=list(_facts(product)),
@@ -286,7 +286,7 @@ def frames(run: Run, entries: Sequence[Mapping[str, Any]], gallery: Gallery) -> 
             FrameTold(
                 name,
                 gallery.frame(Path(path), name) if shown and path is not None else None,
-                [str(part) for part in (entry.get("object"), str(entry.get("time") or "")[:19]) if part],
+                [str(part) for part in (entry.get("object"), str(entry.get("time") or "")[:19].replace("T", " ")) if part],
                 _frame_cells(entry),
                 [str(note) for note in entry.get("notes") or ()],
             )
@@ -296,7 +296,10 @@ def frames(run: Run, entries: Sequence[Mapping[str, Any]], gallery: Gallery) -> 
 
 def _frame_cells(entry: Mapping[str, Any]) -> list[str]:
     unit = str(entry.get("unit") or "")
-    flagged = sorted((entry.get("flagged") or {}).items(), key=lambda each: -each[1])
+    counts = entry.get("flagged") or {}
+    # DO_NOT_USE says what to do, not what is wrong: it is named where it stands alone.
+    told = {name: amount for name, amount in counts.items() if name != "DO_NOT_USE"} or counts
+    flagged = sorted(told.items(), key=lambda each: -each[1])
     flags = ", ".join(f"{name} {amount}" for name, amount in flagged[:FLAGS])
     masters = entry.get("masters") or {}
     exptime = entry.get("exptime")

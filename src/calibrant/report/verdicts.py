@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibrant.comparison import Comparison
-from calibrant.product import Product
+from calibrant.product import Product, Quantity
 from calibrant.registry.records import Entry, Item, Verdict
 from calibrant.report.matter import Subject
 from calibrant.report.words import UNKNOWN, count, label, limits, number, plain, with_unit
@@ -124,6 +124,8 @@ def _nearness(item: Item) -> float:
     """How far a value has gone from the middle of its limits to one of them: 1 is on it; -1 if only one."""
     if item.value is None or item.low is None or item.high is None or item.high <= item.low:
         return -1.0
+    if item.low == 0:  # what counts or scatters cannot be less: its best value lies on that limit
+        return item.value / item.high
     return abs(2 * item.value - item.low - item.high) / (item.high - item.low)
 
 
@@ -231,10 +233,26 @@ def _lines(items: Sequence[Item]) -> Iterator[Check]:
         yield Check(plain(_base(item.name)), item.place or UNKNOWN, value, bounds, mark, item.note)
 
 
-def bounds(verdict: Verdict | None, own: Iterable[Item]) -> Mapping[tuple[str, str], Item]:
-    """Items by name and place, to mark the quantities that they judge."""
+def bounds(
+    verdict: Verdict | None, own: Iterable[Item], quantities: Iterable[Quantity]
+) -> Mapping[tuple[str, str], Item]:
+    """Items by name and place, to mark the quantities that they judge.
+
+    A value of frames may bear the name of a quantity and mean another number: it marks nothing.
+    """
     items = [*own, *(verdict.items if verdict is not None else ())]
-    return {(_base(item.name), item.place): item for item in items if limits(item.low, item.high)}
+    bounded = {(_base(item.name), item.place): item for item in items if limits(item.low, item.high)}
+    same = {(q.name, q.place) for q in quantities if _is_of(bounded.get((q.name, q.place)), q)}
+    return {place: item for place, item in bounded.items() if place in same}
+
+
+def _is_of(item: Item | None, quantity: Quantity) -> bool:
+    if item is None:
+        return False
+    if item.name.startswith(QUANTITY):
+        return True
+    same = item.value == quantity.value or not _known(item)
+    return same and item.unit == quantity.unit
 
 
 def tally(standings: Iterable[Standing]) -> list[tuple[str, int]]:

@@ -92,17 +92,22 @@
     const ink = colour("ink");
     const axis = (label, more) => ({
       label, stroke: ink, labelSize: 26, labelFont: "13px system-ui, sans-serif", font: "12px system-ui, sans-serif",
+      values: (plot, splits) => splits.map((one) => (one == null ? "" : told(one))),
       grid: { stroke: colour("rule"), width: 1 }, ticks: { stroke: colour("rule"), width: 1 }, ...more,
     });
     const wide = chart.series.flatMap((one) => one.y);
     const ends = [...wide, ...chart.levels.map(([value]) => value)];
     const [low, high] = [Math.min(...ends), Math.max(...ends)];
     const room = 0.06 * (high - low) || 0.05 * Math.abs(high) || 1;
+    const beside = (from, to) => 0.04 * (to - from) || 0.05 * Math.abs(to) || 1;
+    const across = chart.xlog ? {} : {
+      range: (plot, from, to) => (zoomed(plot) ? [from, to] : [from - beside(from, to), to + beside(from, to)]),
+    };
     const range = chart.ylog ? {} : { range: (plot, from, to) => zoomed(plot) ? [from, to] : [low - room, high + room] };
     return {
       width, height: HEIGHT, legend: { show: false }, cursor: { drag: { x: true, y: true, uni: 20 }, focus: { prox: 20 } },
-      scales: { x: { time: chart.time, distr: chart.xlog ? 3 : 1 }, y: { distr: chart.ylog ? 3 : 1, ...range } },
-      axes: [axis(chart.x, { size: 40 }), axis(chart.y, { size: 76 })],
+      scales: { x: { time: chart.time, distr: chart.xlog ? 3 : 1, ...across }, y: { distr: chart.ylog ? 3 : 1, ...range } },
+      axes: [axis(chart.x, { size: 40, ...(chart.time ? { values: undefined } : {}) }), axis(chart.y, { size: 76 })],
       series: [{}, ...chart.series.map((one) => ({
         label: chart.names[one.name], stroke: colour(`c${one.colour}`), width: 1.4, spanGaps: true,
         paths: one.line ? undefined : () => null,
