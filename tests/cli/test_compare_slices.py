@@ -75,7 +75,7 @@ def test_one_frame_of_each_campaign(monkeypatch):
 def test_product_and_pictures(tmp_path):
     found = campaigns.measure({"A": frame("A"), "BB": frame("BB", 1.1)}, SLICES)
     files = compare_slices._written(found, tmp_path / "out", False)
-    assert len(files) == 5 and set(figures(found)) == {"frames", "changes", "model", "gaps"}
+    assert len(files) == 1 + len(figures(found)) and {"changes", "model", "gaps"} <= set(figures(found))
     back = read(files[0])
     assert back.quantity("gain", "BB").value == pytest.approx(1.1, abs=0.01)
     facts = compare_slices._facts(found, files)

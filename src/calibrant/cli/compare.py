@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calibrant.cli.common import Terminal
+from calibrant.cli.measure import Where
+from calibrant.cli.measure_slices import Background, Band, Campaign, Channel, Correct, Slices, Source
 from calibrant.cli.tables import rounded
 
 if TYPE_CHECKING:
@@ -34,9 +36,14 @@ def compare(
     instrument: Annotated[
         str, typer.Option("--instrument", "-i", help="Whose slices: name or TOML file, or auto.")
     ] = "auto",
-    where: Annotated[
-        str | None, typer.Option("--where", help="Which frames: 'source=internal and band=1A'.")
-    ] = None,
+    where: Where = None,
+    source: Source = None,
+    campaign: Campaign = None,
+    band: Band = None,
+    background: Background = None,
+    correct: Correct = None,
+    slices: Slices = None,
+    channel: Channel = None,
     reference: Annotated[
         str | None, typer.Option(help="The campaign that others are held against; the first if not given.")
     ] = None,
@@ -58,9 +65,14 @@ def compare(
     if by not in BY:
         raise OptionError("products are compared by one of these", expected=", ".join(BY), got=by)
     if by == "slice":
-        from calibrant.cli.compare_slices import compare_slices
+        from calibrant.cli.compare_slices import How, compare_slices
 
-        compare_slices(terminal, [one, *(others or [])], instrument, where, reference, out, any_readout)
+        frames = {"source": source, "campaign": campaign, "band": band}
+        frames |= {"background": background, "correct": correct}
+        how = How(
+            instrument, where, reference, out, any_readout, frames, {"slices": slices, "channel": channel}
+        )
+        compare_slices(terminal, [one, *(others or [])], how)
         return
     if not others:
         raise SelectionError("nothing to compare with", got=str(one), do="name a second product or folder")

@@ -3,54 +3,83 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from calibrant.cli.common import Terminal
-from calibrant.cli.tables import rounded
+from calibrant.cli.tables import rounded, with_sigma
 
 if TYPE_CHECKING:
     from calibrant.exposures import Exposures
+    from calibrant.frame import Exposure
+    from calibrant.pipeline.measure_choice import Choice
     from calibrant.product import Product
 
-NUMBERS = (
-    "gain",
-    "edge",
-    "structure",
-    "dispersion",
-    "pedestal",
-    "core_change",
-    "edge_change",
-    "gap_background",
-)
 FILE = "campaigns.fits"
+NUMBERS = {
+    "gain": "gain",
+    "edge": "edge [pixel]",
+    "structure": "structure [pixel]",
+    "dispersion": "dispersion [pixel]",
+    "pedestal": "pedestal [{unit}]",
+    "core_change": "core change [%]",
+    "edge_change": "edge change [%]",
+    "gap_background": "gap background [{unit}]",
+}
+"""Columns of the trend, and what stands at their heads."""
 
 
-def compare_slices(
-    terminal: Terminal,
-    paths: list[Path],
-    instrument: str,
-    where: str | None,
-    reference: str | None,
-    out: Path | None,
-    any_readout: bool,
-) -> None:
+@dataclass(frozen=True)
+class How:
+    """What is compared, and how: words of the command line.
+
+    Attributes
+    ----------
+    instrument : str
+    where, reference : str or None
+    out : Path or None
+    any_readout : bool
+    frames, maps : mapping
+        Of `calibrant.pipeline.measure_choice.Choice` and `calibrant.exposures.slice_maps.Maps`.
+    """
+
+    instrument: str = "auto"
+    where: str | None = None
+    reference: str | None = None
+    out: Path | None = None
+    any_readout: bool = False
+    frames: Mapping[str, Any] = field(default_factory=dict)
+    maps: Mapping[str, Any] = field(default_factory=dict)
+
+
+def compare_slices(terminal: Terminal, paths: list[Path], how: How) -> None:
     """Compare the frames of some paths, one of each campaign."""
     from calibrant.effects.campaigns import measure
     from calibrant.exposures import Exposures
+    from calibrant.exposures.slice_maps import Maps
+    from calibrant.pipeline.measure_choice import Choice
+    from calibrant.pipeline.measure_slices import prepared
 
-    chosen = _chosen(Exposures.scan(paths, instrument), where)
-    frames = {_name(chosen, index): chosen.frame(index) for index in range(len(chosen))}
-    slices = chosen.instrument.slice_map(chosen[0])
+    choice, maps = Choice(**how.frames), Maps(**how.maps)
+    everything = Exposures.scan(paths, how.instrument)
+    if len(everything) and everything.instrument.slices is None:
+        maps.slice_map(everything[0], everything.instrument)  # nothing to choose from without slices
+    chosen = _chosen(everything, how.where, choice)
     with terminal.progress() as progress:
-        found = measure(frames, slices, reference=reference, any_readout=any_readout, progress=progress)
-    files = [] if out is None else _written(found, out, terminal.overwrite)
+        slices = maps.slice_map(chosen[0], chosen.instrument)
+        frames = {_name(one): prepared(everything, one, choice, slices) for one in chosen}
+        found = measure(
+            frames, slices, reference=how.reference, any_readout=how.any_readout, progress=progress
+        )
+    files = [] if how.out is None else _written(found, how.out, terminal.overwrite)
     terminal.result(_facts(found, files), lambda: _print(terminal, found, files))
 
 
-def _chosen(exposures: Exposures, where: str | None) -> Exposures:
+def _chosen(exposures: Exposures, where: str | None, choice: Choice | None = None) -> Exposures:
     """One frame of each campaign, in order of time.
 
     Raises
@@ -59,37 +88,32 @@ def _chosen(exposures: Exposures, where: str | None) -> Exposures:
         If a campaign has none of the band of the others, or several frames; or nothing is left.
     """
     from calibrant.errors import SelectionError
+    from calibrant.pipeline.measure_choice import Choice, contents
 
-    found = exposures.where(where) if where else exposures
-    names = [_name(found, index) for index in range(len(found))]
-    lost = set(exposures.values("campaign")) - set(found.values("campaign")) - {None}
-    if where and lost:
+    rules = exposures.instrument.slices
+    known = exposures.where(lambda one: one.kind != "product")
+    found, _ = (choice or Choice()).of(known.where(where), rules.lamp if rules else "")
+    names = [_name(one) for one in found]
+    lost = set(known.values("campaign")) - set(names) - {None} if len(known) else set()
+    if lost and not (choice and choice.campaign) and "campaign" not in (where or ""):
         raise SelectionError(
             f"nothing of {', '.join(sorted(lost))} is left",
             where=where,
-            got="; ".join(f"{name} has {_bands(exposures, name)}" for name in sorted(lost)),
-            do="choose what all campaigns have, or leave these files out",
+            got="; ".join(f"{name} has {contents(known, name)}" for name in sorted(lost)),
+            do="choose what all campaigns have, or name the others with --campaign",
         )
     several = sorted({name for name in names if names.count(name) > 1})
     if several:
         raise SelectionError(
             "each campaign is compared by one frame",
             got="; ".join(f"{names.count(name)} of {name}" for name in several),
-            do="choose with --where 'source=internal and band=1A', or name files",
+            do="choose with --source, --band or --where, or name files",
         )
     return found
 
 
-def _bands(exposures: Exposures, campaign: str) -> str:
-    """What a campaign has, by source and band."""
-    own = exposures.where(lambda one: one.campaign == campaign)
-    pairs = {" ".join(str(one.get(key)) for key in ("source", "band") if one.get(key)) for one in own}
-    return ", ".join(sorted(pairs))
-
-
-def _name(exposures: Exposures, index: int) -> str:
-    exposure = exposures[index]
-    return exposure.campaign or Path(exposure.path or f"frame {index}").stem
+def _name(exposure: Exposure) -> str:
+    return exposure.campaign or Path(exposure.path or exposure.identifier or "frame").stem
 
 
 def _written(found: Product, out: Path, overwrite: bool) -> list[str]:
@@ -117,24 +141,26 @@ def _facts(found: Product, files: list[str]) -> dict[str, Any]:
 
 
 def _print(terminal: Terminal, found: Product, files: list[str]) -> None:
-    trend = found.tables["trend"]
+    trend, model = found.tables["trend"], found.tables["model"]
+    unit = found.units.get("trend.pedestal", "")
+    heads = {name: head.format(unit=unit) for name, head in NUMBERS.items()}
     rows = [
-        {"campaign": name, **{what: _with_sigma(trend, what, i) for what in NUMBERS}}
+        {"campaign": name} | {head: _with_sigma(trend, what, i) for what, head in heads.items()}
         for i, name in enumerate(trend["campaign"])
     ]
-    terminal.table(rows, ("campaign", *NUMBERS), title="Campaigns, mean of the slices", parted=True)
-    model = found.tables["model"]
+    terminal.table(rows, list(rows[0]), title="Campaigns, mean of the slices", parted=True)
     columns = ("slice", "campaign", "gain", "edge", "structure", "dispersion", "pedestal", "chi")
-    lines = [{name: rounded(model[name][i]) for name in columns} for i in range(len(model["slice"]))]
-    terminal.table(lines, columns, title="Slices", parted=True)
+    lines = [
+        {heads.get(name, name): rounded(model[name][i]) for name in columns}
+        for i in range(len(model["slice"]))
+    ]
+    terminal.table(lines, list(lines[0]), title="Slices", parted=True)
     for note in found.provenance.notes:
         typer.echo(terminal.folded(note))
     for name in files:
         typer.echo(name)
 
 
-def _with_sigma(trend: Any, what: str, index: int) -> str:
+def _with_sigma(trend: Any, what: str, index: int) -> object:
     value, sigma = float(trend[what][index]), float(trend[f"{what}_sigma"][index])
-    if not math.isfinite(value):
-        return "-"
-    return f"{value:.4g} +- {sigma:.2g}" if sigma else f"{value:.4g}"
+    return rounded(with_sigma(value, sigma) if sigma else value) if math.isfinite(value) else None

@@ -133,9 +133,7 @@ class SlicesWalk(Walk):
 
     def _frame(self, members: Exposures, name: str, slices: SliceMap) -> Frame:
         """The frame, less its background, corrected."""
-        frame = members.frame(0).load()
-        if len(members) > 1:
-            frame = less(frame, members.frame(1).load())
+        frame = _loaded(members)
         for count, step in enumerate(self.chain):
             frame = self._corrected(frame, members, slices, step, count, name)
         return frame
@@ -186,6 +184,36 @@ class SlicesWalk(Walk):
             notes=(*notes, *old.notes),
         )
         return replace(product, keys={**product.keys, **_facts(members[0])}, provenance=provenance)
+
+
+def prepared(exposures: Exposures, exposure: Exposure, choice: Choice, slices: SliceMap) -> Frame:
+    """A frame less its background, and corrected, as a choice says; nothing of it is kept.
+
+    Parameters
+    ----------
+    exposures : Exposures
+        All there are, backgrounds too.
+    exposure : Exposure
+        One of them.
+    choice : Choice
+    slices : SliceMap
+
+    Raises
+    ------
+    OptionError, MissingCalibrationError, SelectionError
+        If nothing corrects by a name, or a background is missing.
+    """
+    frame = _loaded(choice.members(exposures, exposure))
+    for step in [_correcting(name) for name in words(choice.correct)]:
+        assert step.apply is not None
+        frame = step.apply(frame, step.measure(frame, slices))
+    return frame
+
+
+def _loaded(members: Exposures) -> Frame:
+    """The first, less the second if there is one."""
+    frame = members.frame(0).load()
+    return frame if len(members) < 2 else less(frame, members.frame(1).load())
 
 
 def _of(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
