@@ -109,6 +109,7 @@ def measure(
         _check_readout(frames)
     turned = slices.turned()
     record = Record({"reference": names[base], "reach": reach, "unstable": unstable, "border": border})
+    record.options["dispersion"] = slices.dispersion
     stack = _stack(frames, slices)
     found, light = fitted(stack, turned, base, reach, record.notes, progress)
     first = next(iter(frames.values()))

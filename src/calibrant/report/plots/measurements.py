@@ -263,8 +263,10 @@ def _filled(product: Product) -> bool:
 
 def _campaigns(product: Product) -> Makers:
     yield "frames", partial(campaigns.campaign_frames, product)
+    yield "rows", partial(campaigns.campaign_rows, product)
     yield "changes", partial(campaigns.campaign_changes, product)
     yield "model", partial(campaigns.campaign_model, product)
+    yield "table", partial(campaigns.campaign_table, product)
     yield "gaps", partial(campaigns.gap_levels, product)
 
 

@@ -188,7 +188,7 @@ def _measured(value: float, sigma: float | None) -> str:
     if sigma is None or not (math.isfinite(sigma) and sigma > 0 and math.isfinite(value)):
         return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
     digits = 1 - math.floor(math.log10(sigma))
-    if -5 <= digits <= 5:
+    if -5 <= digits <= (6 if abs(value) >= 0.1 else 5):
         return f"{value:.{max(digits, 0)}f} ± {sigma:.{max(digits, 0)}f}"
     power = math.floor(math.log10(max(abs(value), sigma)))
     digits = max(digits + power, 0)
