@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SigmaClip,
         Winsorised,
     )
+    from calibrant.web.display import Display
 
     __version__: str
 
@@ -38,6 +39,7 @@ __all__ = [
     "GESD",
     "AvSigClip",
     "CCDClip",
+    "Display",
     "Exposure",
     "Exposures",
     "Frame",
@@ -68,6 +70,7 @@ __all__ = [
 _MODULES = ("effects", "errors", "instrument", "simulate")
 _HOMES = {
     "DQ": "frame",
+    "Display": "web.display",
     "Exposure": "frame",
     "Exposures": "exposures",
     "Frame": "frame",

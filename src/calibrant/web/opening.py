@@ -74,12 +74,41 @@ def opened(
     session.title = " ".join(Path(path).resolve().name for path in paths[:3]) or "Calibrant"
     for number, image in enumerate(images[:first], 1):
         session.show(number, image)
+    session.current = 1 if images else None
     with contextlib.ExitStack() as stack:
+        pages = [] if db is None else _registry_pages(stack.enter_context(_registry(db)), shelf)
         listening = stack.enter_context(contextlib.closing(bind(host, port)))
         port = listening.getsockname()[1]
-        app = create(shelf, session, token=secret, hosts=names_of(host), cookie=f"calibrant_{port}")
+        app = create(
+            shelf,
+            session,
+            token=secret,
+            hosts=names_of(host),
+            pages=pages,
+            facts=lambda: {"registry": db is not None, "focal": []},
+            cookie=f"calibrant_{port}",
+        )
         url = address(listening, secret, gethostname() if _is_any(host) else None)
         yield Viewer(app, listening, url, tuple(shelf.problems), len(images))
+
+
+def _registry(db: str) -> contextlib.AbstractContextManager[Any]:
+    from calibrant.registry import Registry
+
+    return Registry(db)
+
+
+def _registry_pages(registry: Any, shelf: Shelf) -> Sequence[Any]:
+    """The pages of a registry; a product of it is opened in the viewer from the file that was recorded."""
+    from calibrant.registry.opening import place_of_product
+    from calibrant.web.pages import routes
+
+    def viewed(identity: str) -> str:
+        entry = registry.entry(identity)
+        path = place_of_product(entry.identity, entry.kind, entry.places)
+        return f"/#1.image={shelf.add_file(path, key=entry.identity)[0]}"
+
+    return routes(registry, viewed)
 
 
 def token_for(host: str, token: str | None) -> str | None:

@@ -36,10 +36,13 @@ class Session:
     ----------
     title : str
         Of the page.
+    current : int or None
+        The frame in front, where somebody asked for one.
     """
 
     title: str = "Calibrant"
     revision: int = 0
+    current: int | None = None
     closed: bool = False
     _frames: dict[int, FrameState] = field(default_factory=dict)
     _change: Condition = field(default_factory=Condition)
@@ -48,7 +51,7 @@ class Session:
         """Put an image into a frame; what was asked of its view stays, marks go. Returns the image before."""
         with self._change:
             frame = self._frames.setdefault(number, FrameState())
-            before, frame.image = frame.image, image
+            before, frame.image, self.current = frame.image, image, number
             self._bump(frame, "image")
             if frame.view.pop("marks", None):
                 self._set(frame, {"marks": []})
@@ -70,6 +73,7 @@ class Session:
         with self._change:
             frame = self._frames.pop(number, None)
             self.revision += 1
+            self.current = None if self.current == number else self.current
             return None if frame is None else frame.image
 
     def shows(self, image: str) -> bool:
@@ -88,7 +92,8 @@ class Session:
                 {"number": number, "image": frame.image, "view": frame.view, "changed": frame.changed}
                 for number, frame in sorted(self._frames.items())
             ]
-            return deepcopy({"revision": self.revision, "title": self.title, "frames": frames})
+            known = {"revision": self.revision, "title": self.title, "current": self.current}
+            return deepcopy({**known, "frames": frames})
 
     def _set(self, frame: FrameState, view: Mapping[str, Any]) -> None:
         for part, value in view.items():
