@@ -51,6 +51,8 @@ class Entry:
         Which image of the file.
     open : callable or None
         How to open an image in memory.
+    family : str
+        What images of one file or Product have in common.
     """
 
     id: str
@@ -60,6 +62,7 @@ class Entry:
     open: Callable[[], Viewable] | None = None
     viewable: Viewable | None = None
     error: CalibrantError | None = None
+    family: str = ""
 
 
 @dataclass
@@ -124,7 +127,7 @@ class Shelf:
 
     @staticmethod
     def _of_part(part: str, opener: Callable[[], Viewable], label: str, real: str, key: str) -> Entry:
-        entry = Entry(_name(f"{key}\n{part}" if part else key), label, real, part)
+        entry = Entry(_name(f"{key}\n{part}" if part else key), label, real, part, family=key)
         try:
             entry.viewable = opener()
             entry.name = entry.viewable.name
@@ -171,11 +174,23 @@ class Shelf:
             self._entries[entry.id] = entry
         return entry.id
 
+    def stand(self, image: str, viewable: Viewable) -> None:
+        """An image that is made of others, such as a focal plane, under an opaque name of its own."""
+        self._put(Entry(image, viewable.name, viewable=viewable))
+
     def drop(self, image: str) -> None:
         """Take an image off the shelf, with all that was read of it."""
         with self._lock:
             self._entries.pop(image, None)
         self.cache.forget(lambda key: isinstance(key, tuple) and key[0] == image)
+
+    def drop_family(self, image: str) -> None:
+        """Take an image off the shelf, and the others that came with it: of one file, or one Product."""
+        with self._lock:
+            entry = self._entries.get(image)
+            kin = [] if entry is None else [one.id for one in self.entries() if one.family == entry.family]
+        for one in kin:
+            self.drop(one)
 
     # --- looking ---
 
@@ -289,7 +304,7 @@ def _name(key: str) -> str:
 
 def _in_memory(part: str, opener: Callable[[], Viewable], key: str) -> Entry:
     viewable = opener()
-    return Entry(_name(f"{key}\n{part}"), viewable.name, open=opener, viewable=viewable)
+    return Entry(_name(f"{key}\n{part}"), viewable.name, open=opener, viewable=viewable, family=key)
 
 
 def _why_not(path: str) -> OSError:
