@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -78,16 +78,7 @@ def read_product(contents: Contents, records: Records, verify: bool = True) -> P
 
 def _read_product(contents: Contents, records: Records, verify: bool) -> Product:
     identity, outlined = outline(contents, records)
-    tables = {}
-    for name, table in records.all("table"):
-        hdu = contents.find(table["hdu"])
-        if hdu is None:
-            raise FileError(f"the table {name!r} is missing", where=contents.path, do="write it again")
-        columns = read_table(contents, hdu)
-        dtypes = records.mapping("column")
-        tables[name] = {
-            column: _restored(columns[column], dtypes[f"{name}.{column}"]) for column in table["columns"]
-        }
+    tables = {name: read_columns(contents, records, name, table) for name, table in records.all("table")}
     planes = {
         name: _restored(_plane(contents, plane["hdu"]), plane["dtype"])
         for name, plane in records.all("plane")
@@ -102,6 +93,23 @@ def _read_product(contents: Contents, records: Records, verify: bool) -> Product
             do="make it again",
         )
     return product
+
+
+def read_columns(
+    contents: Contents, records: Records, name: str, table: Mapping[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """The columns of one table of a product, as its record tells of it.
+
+    Raises
+    ------
+    FileError
+        If the table is not in the file.
+    """
+    hdu = contents.find(table["hdu"])
+    if hdu is None:
+        raise FileError(f"the table {name!r} is missing", where=contents.path, do="write it again")
+    columns, dtypes = read_table(contents, hdu), records.mapping("column")
+    return {column: _restored(columns[column], dtypes[f"{name}.{column}"]) for column in table["columns"]}
 
 
 def outline(contents: Contents, records: Records) -> tuple[str, Product]:

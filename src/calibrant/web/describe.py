@@ -65,6 +65,10 @@ def meta(shelf: Shelf, image: str) -> dict[str, Any]:
         "has_dq": view.dq is not None,
         "limits": None if main is None else limits_of(shelf, image, main, 0),
         "amplifiers": [_amplifier(one) for one in view.amplifiers],
+        "pieces": [
+            {"name": one.name, "image": one.image, "rows": list(one.rows), "cols": list(one.cols)}
+            for one in view.pieces
+        ],
         "dq": [] if view.dq is None else legend(present_flags(shelf, image, view.dq)),
         "sky": has_sky(view),
         "exposure": {} if view.exposure is None else facts(view.exposure),
@@ -89,7 +93,8 @@ def _unreadable(shelf: Shelf, image: str, error: CalibrantError) -> dict[str, An
         raise error
     return {
         **summary(entry), "dtype": None, "version": "", "tile": SIDE, "axes": [], "levels": [], "planes": [],
-        "has_dq": False, "limits": None, "amplifiers": [], "dq": [], "sky": False, "exposure": {},
+        "has_dq": False, "limits": None, "amplifiers": [], "pieces": [],
+        "dq": [], "sky": False, "exposure": {},
         "quantities": [], "message": without_paths(str(error), entry),
     }  # fmt: skip
 

@@ -16,17 +16,20 @@ from calibrant.files import fits
 from calibrant.files.frames import read_other, read_ours
 from calibrant.files.header import HDU, Contents, Header, inspect
 from calibrant.files.layouts import equals_of
-from calibrant.files.products import outline
+from calibrant.files.products import outline, read_columns
 from calibrant.files.ramp import ramp_frame
 from calibrant.files.reading import Stamp
 from calibrant.files.records import Records, is_ours
 from calibrant.files.slope import slope_planes
 from calibrant.files.source import FitsSource
 from calibrant.files.units import square
-from calibrant.frame import Exposure, Frame
+from calibrant.frame import Exposure, Frame, iso_time
 from calibrant.instrument import Instrument, load, recognise
 from calibrant.instrument.sections import bounds
 from calibrant.product import Product, Quantity
+from calibrant.web import painted
+from calibrant.web.painted import Amplifier
+from calibrant.web.patchwork import Patchwork
 from calibrant.web.planes import Plane, is_drawable
 
 FLAGS = ("dq", "read_dq")
@@ -34,18 +37,13 @@ NO_IMAGE = "it holds no image: its numbers and tables are beside"
 
 
 @dataclass(frozen=True)
-class Amplifier:
-    """Where the data of an amplifier lie in the image: rows and columns, half open."""
+class Piece:
+    """A detector within a focal plane: the image that shows it alone, and where it lies; half open."""
 
     name: str
+    image: str
     rows: tuple[int, int]
     cols: tuple[int, int]
-    gain: float | None = None
-    read_noise: float | None = None
-
-    def holds(self, row: int, col: int) -> bool:
-        """Whether a pixel is its own."""
-        return self.rows[0] <= row < self.rows[1] and self.cols[0] <= col < self.cols[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +66,8 @@ class Viewable:
         Changes with the pixels: a hash of an array's content, or of the state of a file.
     stamp : Stamp or None
         State of the file when it was opened.
+    pieces : tuple of Piece
+        Of a focal plane, its detectors.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Viewable:
     version: str = ""
     path: str | None = None
     stamp: Stamp | None = None
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -94,6 +95,11 @@ class Viewable:
     def reads(self) -> int:
         """Images in the main plane."""
         return self.planes[0].reads if self.planes else 0
+
+    @property
+    def is_painted(self) -> bool:
+        """Whether there are no pixels, but amplifiers in the colours of their numbers."""
+        return any(isinstance(plane.pixels, Patchwork) for plane in self.planes) and not self.pieces
 
     def plane(self, name: str) -> Plane | None:
         """A plane by name, ``dq`` and ``read_dq`` among them."""
@@ -184,6 +190,12 @@ def _product_parts(contents: Contents, name: str) -> list[Part]:
     """A product's planes, those of one size together; identity and numbers come with each."""
     records = Records.read(contents)
     identity, product = outline(contents, records)
+    placed = {
+        key: read_columns(contents, records, key, table)
+        for key, table in records.all("table")
+        if key == painted.TABLE
+    }
+    product = replace(product, tables=placed)
     found = {
         plane: FitsSource.of(contents, unit)
         for plane, facts in records.all("plane")
@@ -222,17 +234,22 @@ def _of_product(
     product: Product, planes: Mapping[str, Any], identity: str, name: str, contents: Contents | None
 ) -> Viewable:
     dq = planes.get("dq") if len(planes) > 1 else None
+    amplifiers = painted.amplifiers_of(product)
     shown = tuple(
         Plane(plane, product.units.get(plane, ""), pixels)
         for plane, pixels in planes.items()
         if pixels is not dq
     )
+    if not shown and amplifiers:
+        size = painted.size_of(amplifiers)
+        shown = tuple(painted.planes(painted.patches(product.quantities, amplifiers, size), size))
     return Viewable(
         name=name,
         kind=product.kind,
         planes=shown,
         dq=None if dq is None else Plane("dq", "", _flags(dq)),
         header=None if contents is None else contents.hdus[0].header.cards,
+        amplifiers=amplifiers,
         quantities=product.quantities,
         provenance=product_provenance(product, identity),
         message=None if shown else f"{name}: {NO_IMAGE}.",
@@ -249,6 +266,7 @@ def product_provenance(product: Product, identity: str) -> dict[str, Any]:
         "kind": product.kind,
         "instrument": product.instrument,
         "keys": dict(product.keys),
+        "epoch": None if product.epoch is None else iso_time(product.epoch),
         "identity": identity,
         "effect": made.effect,
         "created": made.created,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from calibrant.files.layouts import ErrorPlane, FlagPlane
 from calibrant.files.source import FitsSource, MosaicSource, decode_exact
 from calibrant.sections import Section
+from calibrant.web.patchwork import Patchwork
 
 EXACT = frozenset({"u1", "u2", "i1", "i2", "f2", "f4", "b1"})
 """Types whose every value a float32 or uint16 holds."""
@@ -57,6 +58,8 @@ class Plane:
             return native
         if isinstance(self.pixels, FlagPlane):
             return np.dtype(np.uint32)
+        if isinstance(self.pixels, Patchwork):
+            return self.pixels.dtype
         if isinstance(self.pixels, FitsSource | MosaicSource):
             encoding = self.pixels.encoding
             return decode_exact(np.empty((0, 1), encoding.dtype), encoding).dtype
@@ -94,6 +97,8 @@ class Plane:
     def _rows(self, place: tuple[int, ...], begin: int, stop: int) -> NDArray[Any]:
         pixels = self.pixels
         part: NDArray[Any]
+        if isinstance(pixels, Patchwork):
+            return pixels.rows(0, begin, stop)
         if isinstance(pixels, np.ndarray):
             part = pixels[place][begin:stop]
             return part

@@ -1,0 +1,136 @@
+"""The focal plane: detectors in their places, read only where they are looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibrant.files.fits import write
+from calibrant.frame import DQ, Exposure, Frame
+from calibrant.instrument import load
+from calibrant.product import Product, Quantity
+from calibrant.web import describe, focal
+from calibrant.web.shelf import Shelf
+
+CAMERA = load("comcam")
+GAP = CAMERA.focal_plane.gap
+ROWS, COLS = 40, 60
+
+
+def frame(detector: int, identifier: str = "7") -> Frame:
+    data = (1000 * detector + np.arange(ROWS * COLS).reshape(ROWS, COLS) % 97).astype(np.float32)
+    exposure = Exposure(kind="science", instrument="comcam", detector=str(detector), identifier=identifier)
+    return Frame(data, dq=np.zeros((ROWS, COLS), np.uint32), unit="adu", exposure=exposure)
+
+
+def gains(detector: int) -> Product:
+    """A product without an image: the gains of two amplifiers, side by side."""
+    table = {
+        "name": np.array(["A", "B"]),
+        "place": np.array(["[1:30,1:40]", "[31:60,1:40]"]),
+        "rows": np.array([ROWS, ROWS]),
+        "cols": np.array([COLS, COLS]),
+    }
+    values = [
+        Quantity("gain", 1.0 + detector + step, 0.01, "electron/adu", name)
+        for step, name in ((0, "A"), (0.5, "B"))
+    ]
+    keys = {"detector": str(detector), "filter": "r"}
+    return Product(
+        kind="gain",
+        instrument="comcam",
+        keys=keys,
+        planes={},
+        quantities=tuple(values),
+        tables={"amplifiers": table},
+    )
+
+
+@pytest.fixture
+def raft() -> Shelf:
+    shelf = Shelf()
+    for detector in range(9):
+        shelf.add(frame(detector), f"det{detector}")
+    return shelf
+
+
+def rows_of(shelf: Shelf, image: str, plane: str, begin: int, stop: int) -> np.ndarray:
+    return shelf.rows(image, shelf.view(image).plane(plane), 0, begin, stop)
+
+
+def test_detectors_stand_where_the_camera_has_them(raft: Shelf) -> None:
+    (plane,) = focal.stand(raft)
+    meta = describe.meta(raft, plane["id"])
+    assert meta["shape"] == [3 * ROWS + 2 * GAP[0], 3 * COLS + 2 * GAP[1]]
+    assert plane["title"].endswith("9 detectors") and meta["message"] is None
+    whole = rows_of(raft, plane["id"], "data", 0, meta["shape"][0])
+    for piece in meta["pieces"]:
+        (r0, r1), (c0, c1) = piece["rows"], piece["cols"]
+        row, col = CAMERA.focal_plane.where(piece["name"])
+        assert (r0, c0) == (row * (ROWS + GAP[0]), col * (COLS + GAP[1]))
+        np.testing.assert_array_equal(whole[r0:r1, c0:c1], frame(int(piece["name"])).data)
+        assert raft.view(piece["image"]).exposure.detector == piece["name"]
+        whole[r0:r1, c0:c1] = np.nan
+    assert np.isnan(whole).all()
+
+
+def test_gaps_hold_no_data_in_the_flags(raft: Shelf) -> None:
+    (plane,) = focal.stand(raft)
+    flags = rows_of(raft, plane["id"], "dq", ROWS - 1, ROWS + 1)
+    assert (
+        flags[0, 0] == 0 and flags[1, 0] == int(DQ.DO_NOT_USE | DQ.NON_SCIENCE) and flags.dtype == np.uint32
+    )
+
+
+def test_exposures_are_not_mixed_and_one_detector_is_no_plane(raft: Shelf) -> None:
+    raft.add(frame(0, "8"), "other")
+    assert len(focal.stand(raft)) == 1
+    raft.add(frame(1, "8"), "neighbour")
+    titles = [plane["title"] for plane in focal.stand(raft)]
+    assert titles == ["science 7: 9 detectors", "science 8: 2 detectors"]
+    assert sum(bool(entry.viewable.pieces) for entry in raft.entries()) == 2
+
+
+def test_a_plane_whose_member_is_gone_is_made_anew(raft: Shelf) -> None:
+    (before,) = focal.stand(raft)
+    raft.drop(next(entry.id for entry in raft.entries() if entry.name == "det4"))
+    (after,) = focal.stand(raft)
+    assert after["title"] == "science 7: 8 detectors" and after["id"] != before["id"]
+    assert before["id"] not in {entry.id for entry in raft.entries()}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_amplifiers_in_the_colours_of_their_gain(tmp_path: Path, stored: bool) -> None:
+    shelf = Shelf()
+    for detector in (0, 4):
+        if stored:
+            write(gains(detector), tmp_path / f"gain{detector}.fits")
+        else:
+            shelf.add(gains(detector))
+    if stored:
+        shelf.add_paths([tmp_path])
+    alone = shelf.entries()[0]
+    assert shelf.view(alone.id).shape == (ROWS, COLS)
+    assert set(np.unique(rows_of(shelf, alone.id, "gain", 0, ROWS))) == {1.0, 1.5}
+    (plane,) = focal.stand(shelf)
+    view = shelf.view(plane["id"])
+    whole = rows_of(shelf, plane["id"], "gain", 0, view.shape[0])
+    row, col = ROWS + GAP[0], COLS + GAP[1]
+    assert (
+        whole[0, 0] == 1.0
+        and whole[0, 30] == 1.5
+        and whole[row, col + 29] == 5.0
+        and whole[row, col + 30] == 5.5
+    )
+    assert np.isnan(whole[ROWS]).all() and view.plane("gain").unit == "electron/adu"
+    assert {one.name for one in view.amplifiers} == {"0/A", "0/B", "4/A", "4/B"}
+
+
+def test_a_camera_without_focal_plane_has_none() -> None:
+    shelf = Shelf()
+    for detector in range(2):
+        exposure = Exposure(kind="bias", instrument="generic-ccd", detector=str(detector), identifier="7")
+        shelf.add(Frame(np.zeros((4, 4), np.float32), unit="adu", exposure=exposure))
+    assert focal.stand(shelf) == []
