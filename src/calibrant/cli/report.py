@@ -106,7 +106,7 @@ class _Work:
         targets = self._targets(found, out)
         for target, _, _ in targets:
             refuse_existing(target, overwrite)
-        desk = self._desk(found, summary)
+        desk = self._desk(found, summary, folder or group[0].parent)
         run = Run(folder, summary, problems, (), self.registry, desk.judge.instrument)
         return [
             self._report(
@@ -131,14 +131,14 @@ class _Work:
             return [(beside(out, name), name, own) for name, own in known.items()]
         return [(out, "", found)]
 
-    def _desk(self, found: list[Found], summary: dict[str, Any]) -> Desk:
+    def _desk(self, found: list[Found], summary: dict[str, Any], results: Path) -> Desk:
         from calibrant.cli.reporting import Desk, Judge, instrument_of, raw_frames
 
         model, why = instrument_of(self.options["instrument"], found)
         folder = self.options["raw"] or (Path(summary["folder"]) if summary.get("folder") else None)
         judge = Judge(
             model,
-            raw_frames(folder, model) if self.options["verify"] else None,
+            raw_frames(folder, results, model, found) if self.options["verify"] else None,
             self.options["recipe"] if self.options["recipe"] != "auto" else summary.get("recipe", "auto"),
             {one.identity: one for one in found},
             why or ("" if folder is None else f"its raw frames are not to be found in {folder}"),

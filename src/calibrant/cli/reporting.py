@@ -178,18 +178,23 @@ def instrument_of(named: str, found: Sequence[Found]) -> tuple[Instrument | None
     return None, f"the instrument {told!r} is not known here; name its file with --instrument"
 
 
-def raw_frames(folder: Path | None, instrument: Instrument | None) -> Exposures | None:
-    """The raw frames of a folder; None if there are none to be used."""
-    from calibrant.exposures import Exposures
+def raw_frames(
+    folder: Path | None, results: Path, instrument: Instrument | None, found: Sequence[Found]
+) -> Exposures | None:
+    """The raw frames of a folder, or those that products name, where they lie; None if there are none.
 
-    if folder is None or instrument is None or not folder.is_dir():
+    What lies in the folder of `results` is none.
+    """
+    from calibrant.pipeline.folders import scan
+
+    named = dict.fromkeys(one.name for product in found for one in product.outline.provenance.inputs)
+    paths = [str(folder)] if folder is not None else [name for name in named if Path(name).is_file()]
+    if instrument is None or not paths or not all(Path(path).exists() for path in paths):
         return None
     try:
-        found = Exposures.scan(folder, instrument=instrument)
+        return scan(paths, results, instrument, None, None)
     except CalibrantError:
         return None
-    raw = found.where(lambda one: one.kind != "product" and not one.applied)
-    return raw if len(raw) else None
 
 
 # --- what products are held against -----------------------------------------------------------------------

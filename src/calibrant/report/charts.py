@@ -19,6 +19,8 @@ F8 = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 MOST = 1200
 """Points of a curve; of longer ones every second, third ... is drawn."""
+FAR = 10.0
+"""Ratio of the ends of an axis from which on it is logarithmic, where that is wanted."""
 ONE_TIME = 0.01
 """Dark times that differ by less than this fraction are one."""
 
@@ -239,13 +241,14 @@ def _chart(product: Product, spec: Spec, name: str) -> Chart | None:
     units = {
         column: product.units.get(f"{spec.table}.{column}", spec.units.get(column, "")) for column in needed
     }
+    x = np.concatenate([one.x for one in series])
     return Chart(
         key=spec.key,
         title=spec.title,
         xlabel=head(spec.names.get(spec.x, spec.x), units[spec.x]) if spec.x else COUNTED,
         ylabel=head(spec.names.get(spec.y, spec.y), units[spec.y]),
         series=series,
-        xlog="x" in spec.log,
+        xlog="x" in spec.log and bool(x.max() > FAR * x.min()),
         ylog="y" in spec.log,
         note="; ".join(note for note in notes if note),
     )

@@ -109,9 +109,10 @@ def product_picture(product: Product) -> bytes | None:
     ----------
     product : Product
     """
-    """The main plane of a product as a small PNG, or its flags; None if it has neither."""
-    if "data" in product.planes and product.data.ndim >= 2:
-        return thumbnail(Picture(shown_plane(product, "data")))
+    """The main plane of a product as a small PNG, else its first, or its flags; None if it has none."""
+    images = [name for name, plane in product.planes.items() if plane.ndim >= 2 and plane.dtype.kind == "f"]
+    if images:
+        return thumbnail(Picture(shown_plane(product, "data" if "data" in images else images[0])))
     if "dq" in product.planes:
         return thumbnail(Picture(shown_plane(product, "dq"), DEFECTS_LOOK, flags=0xFFFFFFFF))
     return None
