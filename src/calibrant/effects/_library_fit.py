@@ -25,6 +25,7 @@ Plane = NDArray[Any]
 BAD = np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)
 SAMPLE = 1 << 17  # pixels: sets the level of a dark to noise / 300
 LARGEST = 3e38  # float32
+CAMERA = Encoding(">i2", zero=32768.0)  # uint16 as FITS files have it
 CACHED = 8 << 20  # bytes of all darks that are worked on together
 PLANES = (
     "data", "energy", "variance", "energy_variance", "covariance", "bias_response", "energy_response",
@@ -232,6 +233,10 @@ class Bands:
 
 def _read_decoded(source: Source, rows: slice, out: Plane) -> None:
     """Rows of a source as values; what is flagged becomes NaN."""
+    if source.encoding == CAMERA and out.dtype == np.uint16 and not source.has_dq:
+        source.read_into(rows, out.view(CAMERA.dtype))
+        kernels_library.turn(out.reshape(-1))
+        return
     raw = np.empty(out.shape, np.dtype(source.encoding.dtype))
     dq = np.zeros(out.shape, np.uint32) if source.has_dq else None
     source.read_into(rows, raw, dq)

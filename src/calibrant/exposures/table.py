@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 from calibrant.errors import HeaderError, OptionError, SelectionError, ShapeError
 from calibrant.exposures.grouping import cell_text, order, split
 from calibrant.exposures.newest import newest
-from calibrant.exposures.reading import Step, fingerprint, frame_of, hash_of, parents_of, source_of
+from calibrant.exposures.reading import Step, copies, frame_of, hashes_of, parents_of, source_of
 from calibrant.exposures.scan import Item, KindTable, Paths, Problem, Progress, resolve, scan
 from calibrant.exposures.where import Predicate, check_name, equals, fact, parse_query
 from calibrant.frame import Exposure, Frame
@@ -431,24 +431,16 @@ class Exposures(Sequence[Exposure]):
         """Names and hashes of the raw files, for provenance; `known`: only hashes that need no reading."""
         from calibrant.product import Input
 
-        return tuple(
-            Input(_name(item.exposure, i), item.hash if known else hash_of(item))
-            for i, item in enumerate(self._items)
-        )
+        hashes = [item.hash for item in self._items] if known else hashes_of(self._items)
+        return tuple(Input(_name(self[i], i), value) for i, value in enumerate(hashes))
 
     def duplicates(self) -> list[tuple[str, ...]]:
         """Names of exposures whose pixels are the same, byte by byte: copies, that would count twice.
 
-        Only pixels of exposures that begin at the same moment are read.
+        Only pixels of exposures that begin at the same moment are read, and all of them only of those that
+        agree in a few rows.
         """
-        suspects: dict[Any, list[int]] = {}
-        for index, exposure in enumerate(self):
-            suspects.setdefault((exposure.shape, exposure.start, exposure.duration), []).append(index)
-        copies: dict[str, list[int]] = {}
-        for group in suspects.values():
-            for index in group if len(group) > 1 else ():
-                copies.setdefault(fingerprint(self._items[index], self.instrument), []).append(index)
-        return [tuple(_name(self[i], i) for i in same) for same in copies.values() if len(same) > 1]
+        return [tuple(_name(self[i], i) for i in same) for same in copies(self._items, self.instrument)]
 
     # --- words ---
 

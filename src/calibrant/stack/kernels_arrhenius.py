@@ -17,8 +17,12 @@ Decorator = Callable[[Any], Any]
 F = np.float32
 SHORT = 1024  # pixels worked on together
 LANES = {"nsz", "contract"}  # nothing that rounds the pixels at the end of a band otherwise
+ONE = F(1)
 LN2 = 0.6931471805599453
-SQRT_HALF = 0x3FE6A09E667F3BCD  # bits of the float64
+LN2_HIGH = F(0.693359375)  # times a whole number it is exact
+LN2_LOW = LN2 - 0.693359375
+TO_WHOLE = F(1.5 * 2**23)  # added to a float32, it rounds to a whole number
+SQRT_HALF = np.int32(0x3F3504F3)  # bits of the float32
 
 RATE, ENERGY, RATE_VAR, ENERGY_VAR, COVARIANCE, RATE_ZERO, ENERGY_ZERO, MISFIT, KIND = range(9)
 """Of the law of a pixel; the KIND is one of the next three."""
@@ -34,25 +38,26 @@ inner: Decorator = nb.njit(
 
 @inner
 def ln(x: Any) -> Any:
-    """Natural logarithm of a positive number, to 1e-9: plain arithmetic, done for many pixels at once."""
-    bits = np.float64(x).view(np.int64)
-    k = np.int64(bits - SQRT_HALF) >> 52
-    m = np.int64(bits - (k << 52)).view(np.float64)  # within a factor sqrt(2) of 1
-    s = (m - 1.0) / (m + 1.0)
+    """Natural logarithm of a positive float32, to 1e-7 of the larger of it and 1: plain arithmetic."""
+    bits = F(x).view(np.int32)
+    k = np.int32(np.int32(bits - SQRT_HALF) >> np.int32(23))
+    m = np.int32(bits - np.int32(k << np.int32(23))).view(F)  # within a factor sqrt(2) of 1
+    s = (m - ONE) / (m + ONE)
     q = s * s
-    return LN2 * k + s * (2.0 + q * (2 / 3 + q * (2 / 5 + q * (2 / 7 + q * (2 / 9)))))
+    return F(LN2) * F(k) + s * (F(2) + q * (F(2 / 3) + q * (F(2 / 5) + q * F(2 / 7))))
 
 
 @inner
 def exp(x: Any) -> Any:
-    """Exponential function, to 1e-8: plain arithmetic, done for many pixels at once."""
-    y = -700.0 if x < -700.0 else x
-    y = 700.0 if y > 700.0 else y
-    k = np.floor(y / LN2 + 0.5)
-    r = y - k * LN2
-    p = 1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040)))
-    p = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * p)))
-    return p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)
+    """Exponential function of a float32, to 2e-7 between 1e-37 and 1e37: plain arithmetic."""
+    y = F(x)
+    y = F(-85) if y < F(-85) else y
+    y = F(85) if y > F(85) else y
+    k = (y * F(1 / LN2) + TO_WHOLE) - TO_WHOLE
+    r = (y - k * LN2_HIGH) - k * F(LN2_LOW)
+    p = F(1 / 24) + r * (F(1 / 120) + r * F(1 / 720))
+    p = ONE + r * (ONE + r * (F(1 / 2) + r * (F(1 / 6) + r * p)))
+    return p * np.int32(np.int32(np.int32(k) + np.int32(127)) << np.int32(23)).view(F)
 
 
 @inner
@@ -62,9 +67,9 @@ def of_the_median(r: Any, p: Any, c: Any, law: Any) -> Any:
     NaN where no rate is known.
     """
     n = r.shape[1]
-    found, variance, push = np.zeros(n), np.zeros(n), np.zeros(n)
+    found, variance, push = np.zeros(n, F), np.zeros(n, F), np.zeros(n, F)
     for j in range(r.shape[0]):
-        one = law[j]
+        one = F(law[j])
         for k in range(n):
             w = one * p[j, k]
             found[k] += r[j, k] * w
@@ -72,7 +77,7 @@ def of_the_median(r: Any, p: Any, c: Any, law: Any) -> Any:
         for k in range(n):
             push[k] -= one * p[j, k] * c[j, k]
     for k in range(n):
-        variance[k] = 1.0 / variance[k] if variance[k] > 0.0 else np.nan
+        variance[k] = ONE / variance[k] if variance[k] > F(0) else F(np.nan)
         found[k] *= variance[k]
     for k in range(n):
         push[k] *= variance[k]
@@ -89,29 +94,29 @@ def straight(r: Any, p: Any, log: Any, x: Any, first: Any, expected: Any, weight
     """
     n = r.shape[1]
     s, sx, sxx, level, energy = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
-    inverse, used = np.empty(n), np.zeros(n)
-    wanted = SEEN**2 if first else LEAST**2
-    guess = 3.0 if first else np.inf  # far off the law of the detector: a guess of its own
+    inverse, used = np.empty(n), np.zeros(n, F)
+    wanted = F(SEEN**2) if first else F(LEAST**2)
+    guess = F(3) if first else F(np.inf)  # far off the law of the detector: a guess of its own
     for j in range(r.shape[0]):
         xj = x[j]
         for k in range(n):
             e, rate, one = expected[j, k], r[j, k], p[j, k]
-            seen = (rate > 0.0) & ((e * e * one > wanted) | (rate * rate * one > SURE**2))
+            seen = (rate > F(0)) & ((e * e * one > wanted) | (rate * rate * one > F(SURE**2)))
             e = rate if e * guess < rate else e
-            weight[j, k] = e * e * one if seen else 0.0
-            used[k] += 1.0 if seen else 0.0
+            weight[j, k] = e * e * one if seen else F(0)
+            used[k] += ONE if seen else F(0)
         for k in range(n):
-            w = weight[j, k]
+            w = np.float64(weight[j, k])
             s[k] += w
             sx[k] += w * xj
             sxx[k] += w * xj * xj
         for k in range(n):
-            w = weight[j, k] * log[j, k]
+            w = np.float64(weight[j, k]) * log[j, k]
             level[k] += w
             energy[k] += w * xj
     for k in range(n):
         det = s[k] * sxx[k] - sx[k] * sx[k]
-        inverse[k] = 1.0 / det if (used[k] > 1.0) & (det > 1e-12 * s[k] * sxx[k]) else 0.0
+        inverse[k] = 1.0 / det if (used[k] > ONE) & (det > 1e-12 * s[k] * sxx[k]) else 0.0
     for k in range(n):
         one, two = level[k], energy[k]
         level[k] = (sxx[k] * one - sx[k] * two) * inverse[k]
@@ -132,7 +137,7 @@ def settle(p: Any, c: Any, log: Any, x: Any, expected: Any, weight: Any, line: A
             misfit[k] += weight[j, k] * left * left
         for k in range(n):
             by = c[j, k] * expected[j, k] * p[j, k]
-            expected[j, k] = by if weight[j, k] > 0.0 else 0.0
+            expected[j, k] = by if weight[j, k] > F(0) else F(0)
         for k in range(n):
             push[k] -= expected[j, k]
             pull[k] -= expected[j, k] * xj
@@ -196,28 +201,29 @@ def arrhenius(
         part = slice(start, min(start + SHORT, rates.shape[1]))
         n = part.stop - part.start
         # Arrays of their own: of views of a single array a compiler must fear that they overlap.
-        r, p, c = np.empty((many, n)), np.empty((many, n)), np.empty((many, n))
-        log, expected, weight = np.empty((many, n)), np.empty((many, n)), np.empty((many, n))
+        r, p, c = np.empty((many, n), F), np.empty((many, n), F), np.empty((many, n), F)
+        log, expected, weight = np.empty((many, n), F), np.empty((many, n), F), np.empty((many, n), F)
         for j in range(many):
             rate, variance, centre = rates[j, part], var[j, part], mean[j, part]
             for k in range(n):
                 good = (variance[k] > F(0)) & (abs(rate[k]) < np.inf)
-                p[j, k] = 1.0 / variance[k] if good else 0.0
-                r[j, k] = rate[k] if good else 0.0
+                p[j, k] = ONE / variance[k] if good else F(0)
+                r[j, k] = rate[k] if good else F(0)
             for k in range(n):
-                c[j, k] = centre[k] if p[j, k] > 0.0 else 0.0
+                c[j, k] = centre[k] if p[j, k] > F(0) else F(0)
             for k in range(n):
-                log[j, k] = ln(r[j, k]) if r[j, k] > 0.0 else 0.0
+                log[j, k] = ln(r[j, k]) if r[j, k] > F(0) else F(0)
         median = of_the_median(r, p, c, law)
         for j in range(many):
+            one = F(law[j])
             for k in range(n):
-                expected[j, k] = max(median[0][k] * law[j], 0.0)
+                expected[j, k] = max(median[0][k] * one, F(0))
         line = straight(r, p, log, x, True, expected, weight)
         for j in range(many):
             for k in range(n):
                 expected[j, k] = exp(line[3][k] - line[4][k] * x[j])
             for k in range(n):
-                p[j, k] = p[j, k] if line[5][k] > 0.0 else 0.0
+                p[j, k] = p[j, k] if line[5][k] > 0.0 else F(0)
         line = straight(r, p, log, x, False, expected, weight)
         moves = settle(p, c, log, x, expected, weight, line)
         write(part, line, moves, median, scale, energy, zero_var[part], out)

@@ -48,6 +48,14 @@ inner: Decorator = nb.njit(
 )
 
 
+@jit
+def turn(values: Any) -> None:
+    """Big-endian int16 of BZERO 32768, in the place of native uint16: (pixels,), in one pass."""
+    for k in range(values.size):
+        v = values[k]
+        values[k] = ((v >> np.uint16(8)) | (v << np.uint16(8))) ^ np.uint16(0x8000)
+
+
 @inner
 def settings_of(frames: Any, fit: Any) -> Any:
     """What the frames of each setting share, (settings, SETTING fields) float32."""
