@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import webbrowser
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,11 @@ from pathlib import Path
 from socket import gethostname, socket
 from threading import Timer
 from typing import Any
+from urllib.parse import quote
 
 from calibrant.errors import OptionError
 from calibrant.web.app import LOOPBACK, create
+from calibrant.web.focal import stand
 from calibrant.web.server import LOCAL, address, bind, run
 from calibrant.web.session import Session
 from calibrant.web.shelf import Shelf
@@ -85,7 +88,7 @@ def opened(
             token=secret,
             hosts=names_of(host),
             pages=pages,
-            facts=lambda: {"registry": db is not None, "focal": []},
+            facts=lambda: {"registry": db is not None, "focal": stand(shelf)},
             cookie=f"calibrant_{port}",
         )
         url = address(listening, secret, gethostname() if _is_any(host) else None)
@@ -101,12 +104,14 @@ def _registry(db: str) -> contextlib.AbstractContextManager[Any]:
 def _registry_pages(registry: Any, shelf: Shelf) -> Sequence[Any]:
     """The pages of a registry; a product of it is opened in the viewer from the file that was recorded."""
     from calibrant.registry.opening import place_of_product
+    from calibrant.registry.words import short
     from calibrant.web.pages import routes
 
     def viewed(identity: str) -> str:
         entry = registry.entry(identity)
         path = place_of_product(entry.identity, entry.kind, entry.places)
-        return f"/#1.image={shelf.add_file(path, key=entry.identity)[0]}"
+        image = shelf.add_file(path, f"{Path(path).name} ({short(identity)})", entry.identity)[0]
+        return f"/#1.image={quote(json.dumps(image))}"  # in quotes: some names would be read as numbers
 
     return routes(registry, viewed)
 
