@@ -30,7 +30,7 @@ from calibrant.product import Product, Quantity
 from calibrant.web import painted
 from calibrant.web.painted import Amplifier
 from calibrant.web.patchwork import Patchwork
-from calibrant.web.planes import Plane, is_drawable
+from calibrant.web.planes import Flagged, Plane, is_drawable
 
 FLAGS = ("dq", "read_dq")
 NO_IMAGE = "it holds no image: its numbers and tables are beside"
@@ -129,7 +129,7 @@ def parts_of_file(path: str, name: str) -> list[Part]:
         return _product_parts(contents, name)
     if not any(unit.is_image for unit in contents.hdus):
         raise FileError("the file holds no image", where=name, do="name a file with an image of two axes")
-    if not is_ours(contents) and _instrument(contents) is None:
+    if not is_ours(contents) and not _instrument(contents).recognise:
         alike = equals_of(contents)
         if len(alike) > 1:
             return [(str(unit.index), _unit_opener(contents, unit, name)) for unit in alike]
@@ -138,13 +138,17 @@ def parts_of_file(path: str, name: str) -> list[Part]:
 
 def _unit_opener(contents: Contents, unit: HDU, name: str) -> Callable[[], Viewable]:
     label = f"{name}[{unit.index}{f', {unit.name}' if unit.name else ''}]"
-    return lambda: _of_frame(read_other(contents, None, unit.index, any_unit=True), label, contents)
+
+    def opener() -> Viewable:
+        frame = read_other(contents, None, unit.index, any_unit=True)
+        return _of_frame(_with_facts(frame, _instrument(contents), contents), label, contents)
+
+    return opener
 
 
-def _instrument(contents: Contents) -> Instrument | None:
-    """The instrument that recognises the file, if one does."""
-    found = load(recognise(contents.hdus[0].header, contents.path))
-    return found if found.recognise else None
+def _instrument(contents: Contents) -> Instrument:
+    """The instrument that recognises the file; the general one, which knows no layout, where none does."""
+    return load(recognise(contents.hdus[0].header, contents.path))
 
 
 def _frame(contents: Contents) -> Frame:
@@ -152,8 +156,6 @@ def _frame(contents: Contents) -> Frame:
     if is_ours(contents):
         return read_ours(contents, Records.read(contents))
     instrument = _instrument(contents)
-    if instrument is None:
-        return read_other(contents, any_unit=True)
     form, frame = instrument.layout.form, None
     if form == "amplifiers" and not contents.hdus[0].is_image:
         return fits.read_amplifiers(contents, instrument)
@@ -162,7 +164,8 @@ def _frame(contents: Contents) -> Frame:
     elif form == "slope" and (planes := slope_planes(contents.path, instrument.layout.hdu)) is not None:
         frame = planes.frame("adu/s")
     if frame is None:
-        unit = instrument.layout.hdu if _has(contents, instrument.layout.hdu) else contents.image().index
+        hdu = instrument.layout.hdu
+        unit = hdu if _has(contents, hdu) else contents.image().index if instrument.recognise else None
         frame = read_other(contents, None, unit, any_unit=True)
     return _with_facts(frame, instrument, contents)
 
@@ -233,13 +236,12 @@ def _by_size(planes: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _of_product(
     product: Product, planes: Mapping[str, Any], identity: str, name: str, contents: Contents | None
 ) -> Viewable:
-    dq = planes.get("dq") if len(planes) > 1 else None
+    dq = planes.get("dq")
     amplifiers = painted.amplifiers_of(product)
-    shown = tuple(
-        Plane(plane, product.units.get(plane, ""), pixels)
-        for plane, pixels in planes.items()
-        if pixels is not dq
-    )
+    named = {plane: pixels for plane, pixels in planes.items() if pixels is not dq}
+    if dq is not None and not named:
+        named["flagged"] = Flagged(Plane("dq", "", _flags(dq)))
+    shown = tuple(Plane(plane, product.units.get(plane, ""), pixels) for plane, pixels in named.items())
     if not shown and amplifiers:
         size = painted.size_of(amplifiers)
         shown = tuple(painted.planes(painted.patches(product.quantities, amplifiers, size), size))

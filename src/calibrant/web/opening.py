@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostname, socket
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 from urllib.parse import quote
 
-from calibrant.errors import OptionError
+from calibrant.errors import CalibrantError, OptionError
 from calibrant.web.app import LOOPBACK, create
+from calibrant.web.describe import meta
 from calibrant.web.focal import stand
 from calibrant.web.server import LOCAL, address, bind, run
 from calibrant.web.session import Session
@@ -54,8 +55,14 @@ class Viewer:
         timer.start()
 
     def run(self) -> None:
-        """Answer until Ctrl-C."""
+        """Answer until Ctrl-C; what the page asks first is got ready while the browser begins."""
+        Thread(target=self._warm, name="calibrant-warm", daemon=True).start()
         run(self.app, self.listening)
+
+    def _warm(self) -> None:
+        with contextlib.suppress(CalibrantError):  # the page is told when it asks
+            for entry in self.app.state.shelf.entries()[:1]:
+                meta(self.app.state.shelf, entry.id)
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ class Plane:
             return native
         if isinstance(self.pixels, FlagPlane):
             return np.dtype(np.uint32)
-        if isinstance(self.pixels, Patchwork):
+        if isinstance(self.pixels, Patchwork | Flagged):
             return self.pixels.dtype
         if isinstance(self.pixels, FitsSource | MosaicSource):
             encoding = self.pixels.encoding
@@ -97,7 +97,7 @@ class Plane:
     def _rows(self, place: tuple[int, ...], begin: int, stop: int) -> NDArray[Any]:
         pixels = self.pixels
         part: NDArray[Any]
-        if isinstance(pixels, Patchwork):
+        if isinstance(pixels, Patchwork | Flagged):
             return pixels.rows(0, begin, stop)
         if isinstance(pixels, np.ndarray):
             part = pixels[place][begin:stop]
@@ -118,6 +118,27 @@ class Plane:
             return part
         part = pixels.load()[place][begin:stop]
         return part
+
+
+@dataclass(frozen=True, eq=False)
+class Flagged:
+    """1 where a plane of flags has any, else 0: what is under the colours where there is nothing but flags."""
+
+    flags: Plane
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, columns."""
+        return self.flags.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        return np.dtype(np.uint8)
+
+    def rows(self, read: int, begin: int, stop: int) -> NDArray[np.uint8]:
+        """Rows of it."""
+        return (self.flags.rows(0, begin, stop) != 0).astype(np.uint8)
 
 
 def _kind(dtype: np.dtype[Any]) -> str:

@@ -158,65 +158,58 @@ def halved(mean: NDArray[Any], peak: NDArray[Any], gaps: bool) -> Pair:
     """
     rows, cols = (-(-size // 2) for size in mean.shape)
     means, peaks = np.empty((rows, cols), np.float32), np.empty((rows, cols), np.float32)
-    strip = _strip_with_gaps if gaps else _strip
     for begin in range(0, rows, STRIP):
         part = slice(2 * begin, 2 * (begin + STRIP))
         out = slice(begin, begin + STRIP)
-        strip(_quarters(mean[part]), _quarters(peak[part]), means[out], peaks[out])
+        of_mean = _quarters(mean[part])
+        of_peak = of_mean if peak is mean else _quarters(peak[part])
+        (_mean_with_gaps if gaps else _mean)(of_mean, means[out])
+        _farthest(of_peak, means[out], peaks[out], gaps)
     return means, peaks
 
 
-def _quarters(plane: NDArray[Any]) -> list[NDArray[Any]]:
+def _quarters(plane: NDArray[Any]) -> list[NDArray[np.float32]]:
     """The four pixels of each block as float32; at an odd edge the last row or column stands twice."""
     if plane.shape[0] % 2 or plane.shape[1] % 2:
         plane = np.pad(plane, [(0, size % 2) for size in plane.shape], mode="edge")
     return [plane[i::2, j::2].astype(np.float32) for i in (0, 1) for j in (0, 1)]
 
 
-def _strip(
-    quarters: list[NDArray[Any]],
-    peaks: list[NDArray[Any]],
-    mean: NDArray[np.float32],
-    peak: NDArray[np.float32],
-) -> None:
-    """Halve some rows whose values are all finite."""
-    # Quarters first: the sum of four large float32 might overflow.
-    for quarter in quarters:
-        quarter *= np.float32(0.25)
-    np.add(quarters[0], quarters[1], out=mean)
-    mean += quarters[2]
-    mean += quarters[3]
-    peak[...] = peaks[0]
-    distance = np.abs(peaks[0] - mean)
-    for other in peaks[1:]:
-        away = np.abs(other - mean)
-        np.copyto(peak, other, where=away > distance)
-        np.maximum(distance, away, out=distance)
+def _mean(quarters: list[NDArray[np.float32]], out: NDArray[np.float32]) -> None:
+    # A quarter of each first: the sum of four large float32 might overflow.
+    np.multiply(quarters[0], np.float32(0.25), out=out)
+    part = np.empty_like(out)
+    for quarter in quarters[1:]:
+        out += np.multiply(quarter, np.float32(0.25), out=part)
 
 
-def _strip_with_gaps(
-    quarters: list[NDArray[Any]],
-    peaks: list[NDArray[Any]],
-    mean: NDArray[np.float32],
-    peak: NDArray[np.float32],
-) -> None:
-    """Halve some rows; what is not finite is left out."""
-    total = np.zeros(mean.shape, np.float64)
-    count = np.zeros(mean.shape, np.float32)
+def _mean_with_gaps(quarters: list[NDArray[np.float32]], out: NDArray[np.float32]) -> None:
+    """As `_mean`; what is not finite is left out, and becomes NaN in the quarters."""
+    total = np.zeros(out.shape, np.float64)
+    count = np.zeros(out.shape, np.float64)
     for quarter in quarters:
         use = np.isfinite(quarter)
+        quarter[~use] = np.nan
         np.add(total, quarter, out=total, where=use)
         count += use
-    mean.fill(np.nan)
-    np.divide(total, count, out=mean, where=count > 0, casting="unsafe")
-    peak.fill(np.nan)
-    distance = np.full(mean.shape, -1, np.float32)
-    for other in peaks:
-        use = np.isfinite(other)
-        away = np.full(mean.shape, -1, np.float32)
-        np.abs(np.subtract(other, mean, out=away, where=use), out=away, where=use)
-        np.copyto(peak, other, where=away > distance)
-        np.maximum(distance, away, out=distance)
+    out.fill(np.nan)
+    np.divide(total, count, out=out, where=count > 0, casting="same_kind")
+
+
+def _farthest(
+    quarters: list[NDArray[np.float32]], mean: NDArray[np.float32], out: NDArray[np.float32], gaps: bool
+) -> None:
+    """Of each block the greatest or the least value, whichever is farther from the mean."""
+    most, least = (np.fmax, np.fmin) if gaps else (np.maximum, np.minimum)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if gaps:
+            for quarter in quarters:
+                quarter[~np.isfinite(quarter)] = np.nan
+        high = most(most(quarters[0], quarters[1]), most(quarters[2], quarters[3]))
+        low = least(least(quarters[0], quarters[1]), least(quarters[2], quarters[3]))
+        is_low = np.subtract(mean, low) > np.subtract(high, mean)
+    out[...] = high
+    np.copyto(out, low, where=is_low)
 
 
 def _or_pair(pair: Pair) -> Pair:
