@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from calibrant.effects._campaign_model import SMOOTHED, Fitted, solve, start
+from calibrant.effects._campaign_model import PASSES, Fitted, solve, start
 from calibrant.effects._campaign_strips import Strip, strip
 from calibrant.effects.common import Progress
 from calibrant.errors import SelectionError
@@ -18,6 +18,7 @@ from calibrant.stats import mad_std
 
 BIN = 0.25  # columns, of the profiles that give first shifts
 CORE = 0.85  # of a slice: where its edges do not shape the profile
+NEAR = 1.0  # columns, of slices from all together
 LIT = 5.0  # sigmas of a pixel: a slice that is darker has nothing to compare
 SHARE = 0.3  # of a slice's pixels that must be good
 F8 = NDArray[np.float64]
@@ -75,22 +76,22 @@ def _in_turn(
 ) -> tuple[list[Slice], F8]:
     light = np.zeros(stack.values.shape)
     found: dict[int, Slice] = {}
-    for number, smooth in enumerate(SMOOTHED):  # what one slice spills into a gap is pedestal to the next
+    shifts = profile_shifts(stack, strips, reference, reach)
+    for number, goal in enumerate(PASSES):  # what one slice spills into a gap is pedestal to the next
         for count, one in enumerate(strips):
             before = found.get(one.number)
             own = before.fit.light if before else np.zeros((len(stack.names), len(one.row)))
             at = (slice(None), one.row, one.col)
             values, variance, good = stack.values[at] - (light[at] - own), stack.variance[at], stack.good[at]
             if before is None:
-                shifts = profile_shifts(one, values, good, reference, reach)
-                state = start(one, values, good, shifts, reference)
+                state = start(one, values, good, shifts[count], reference)
             else:
                 state = before.fit.state
-            fit = solve(one, values, variance, good, state, reference, smooth)
+            fit = solve(one, values, variance, good, state, reference, goal)
             light[at] += fit.light - own
             found[one.number] = Slice(one, fit)
             if progress is not None:
-                progress(number * len(strips) + count + 1, len(SMOOTHED) * len(strips), "joint model")
+                progress(number * len(strips) + count + 1, len(PASSES) * len(strips), "joint model")
     return list(found.values()), light
 
 
@@ -111,19 +112,26 @@ def _usable(stack: Stack, slices: SliceMap, notes: list[str]) -> Iterator[Strip]
             yield one
 
 
-def profile_shifts(strip: Strip, values: F8, used: Bools, reference: int, reach: float) -> F8:
-    """Columns by which the structure of each campaign lies to the right of the reference's; from profiles.
+def profile_shifts(stack: Stack, strips: list[Strip], reference: int, reach: float) -> F8:
+    """Columns by which structure lies to the right of the reference's, (slices, campaigns); from profiles.
 
     The profile is the mean over rows of a pixel's part of the mean of its row; the shift is that of the best
-    correlation, within `reach`.
+    correlation, within `reach`, near the best of all slices together: structure that repeats itself within a
+    slice does so at another distance in the next one.
     """
-    half = CORE * (strip.across.max() - strip.across.min()) / 2
-    profiles = [_profile(strip, row, good, half) for row, good in zip(values, used, strict=True)]
     steps = np.arange(-round(reach / BIN), round(reach / BIN) + 1)
-    shifts = np.zeros(len(values))
-    for k, profile in enumerate(profiles):
-        if k != reference:
-            shifts[k] = BIN * steps[np.argmax([_alike(profile, profiles[reference], int(s)) for s in steps])]
+    alike = np.zeros((len(strips), len(stack.names), len(steps)))
+    for n, one in enumerate(strips):
+        at = (slice(None), one.row, one.col)
+        across = one.across[one.inside]
+        half = CORE * (across.max() - across.min()) / 2
+        profiles = [_profile(one, *seen, half) for seen in zip(stack.values[at], stack.good[at], strict=True)]
+        for k, profile in enumerate(profiles):
+            alike[n, k] = [_alike(profile, profiles[reference], int(step)) for step in steps]
+    best = steps[alike.sum(axis=0).argmax(axis=1)]
+    near = np.abs(steps - best[:, None]) <= round(NEAR / BIN)
+    shifts: F8 = BIN * steps[np.where(near, alike, -np.inf).argmax(axis=2)]
+    shifts[:, reference] = 0.0
     return shifts
 
 

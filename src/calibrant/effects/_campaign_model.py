@@ -7,27 +7,28 @@ cubic B-splines; all is solved at once by damped Gauss-Newton steps, so that sig
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import BSpline
 from scipy.linalg import solveh_banded
-from scipy.sparse import csr_matrix
-from scipy.special import erf
 
 from calibrant.effects._campaign_strips import Strip
+from calibrant.stack.kernels_slices import equations
 from calibrant.stats import mad_std
 
 KNOTS = 0.5
 BLUR = 0.8, 0.25, 3.0  # columns: first guess, least and largest sigma of edges
 OWN = ("gain", "edge", "structure", "dispersion", "pedestal")
 PAD = 4  # rows of the spectrum beyond the detector, where lines of one wavelength are tilted
-STEPS = 15
+STEPS = 40
 WIDE = 0.8  # of a slice: where its edges do not matter
 DAMPING = 1e-3  # of the first step
-STILL = 1e-4  # columns, rows: a step as small as this is the last one
-SMOOTHED = 1e-4, 1e-5, 1e-6, 1e-6
-"""Weight of second differences of the structure in each pass, relative to its best measured place."""
+LEAST_DAMPING = 1e-6  # with less, steps leave the curved valley in which edges and structure trade
+PASSES = (1e-4, 1e-2), (3e-6, 1e-3), (1e-7, 1e-4)
+"""Weight of second differences of the structure, relative to its best measured place; columns or rows: a step
+as small as this is the last one."""
 CLIP = 8.0, 0.1  # sigmas, and part of the light: pixels further off both are left out
 F8 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -93,44 +94,11 @@ class Fitted:
     used: Bools = field(repr=False)
 
 
-def cubic(place: F8, count: int) -> tuple[NDArray[np.int64], F8, F8]:
-    """Cubic B-splines on whole numbers: index of the first of four, (n,); their values and slopes, (n, 4)."""
-    first = np.clip(np.floor(place).astype(np.int64), 0, count - 4)
-    x = np.clip(place - first, 0.0, 1.0)
-    y = 1 - x
-    values = np.stack([y**3, 3 * x**3 - 6 * x**2 + 4, 3 * y**3 - 6 * y**2 + 4, x**3], axis=-1) / 6
-    slopes = np.stack([-(y**2), 3 * x**2 - 4 * x, -3 * y**2 + 4 * y, x**2], axis=-1) / 2
-    return first, values, slopes
-
-
-def spline(coefficients: F8, place: F8) -> tuple[F8, F8]:
-    """Values and slopes of a spline on whole numbers."""
-    first, values, slopes = cubic(place, len(coefficients))
-    near = coefficients[first[:, None] + np.arange(4)]
-    return np.einsum("ij,ij->i", values, near), np.einsum("ij,ij->i", slopes, near)
-
-
-def illumination(edges: F8, place: F8) -> tuple[F8, F8]:
-    """A slice with blurred edges: values (n,), and derivatives by left edge, right edge and blur, (n, 3)."""
-    left, right, sigma = edges
-    ends = [(place - left) / sigma, (place - right) / sigma]
-    bells = [np.exp(-0.5 * z**2) / (np.sqrt(2 * np.pi) * sigma) for z in ends]
-    values = 0.5 * (erf(ends[0] / np.sqrt(2)) - erf(ends[1] / np.sqrt(2)))
-    blur = ends[1] * bells[1] - ends[0] * bells[0]
-    return values, np.stack([-bells[0], bells[1], blur], axis=-1)
-
-
-def light(state: State, strip: Strip, campaign: int) -> F8:
-    """What one campaign shows of a slice, without its pedestal; (n,)."""
-    gain, edge, structure, dispersion, _ = state.own[campaign]
-    spectrum = spline(state.spectrum, strip.along - dispersion + 1 + PAD)[0]
-    inner = spline(state.structure, _knots(strip.across - structure, state))[0]
-    seen: F8 = gain * spectrum * illumination(state.edges, strip.across - edge)[0] * inner
-    return seen
-
-
-def _knots(place: F8, state: State) -> F8:
-    return (place - state.first) / KNOTS
+def spline(coefficients: F8, place: F8) -> F8:
+    """Values of a cubic spline whose knots are the whole numbers."""
+    knots = np.arange(-3.0, len(coefficients) + 1)
+    values: F8 = BSpline(knots, coefficients, 3)(np.clip(place, 0.0, len(coefficients) - 3.0))
+    return values
 
 
 def start(strip: Strip, values: F8, used: Bools, shifts: F8, reference: int) -> State:
@@ -173,6 +141,8 @@ class _Equations:
         (m + q,).
     total, chi : float
         What is made least, and its part that comes from the pixels.
+    light : ndarray
+        (campaigns, n): the model without pedestals.
     """
 
     band: F8
@@ -181,6 +151,7 @@ class _Equations:
     gradient: F8
     total: float
     chi: float
+    light: F8 = field(repr=False)
 
     def schur(self, damping: float) -> tuple[F8, F8]:
         """The spectrum solved for all else and for its gradient, (m, q + 1), and what is left of `rest`."""
@@ -190,16 +161,13 @@ class _Equations:
         solved: F8 = solveh_banded(band, np.column_stack([self.cross, self.gradient[:m]]))
         return solved, rest - self.cross.T @ solved[:, :-1]
 
-    def step(self, damping: float, still: Bools | None = None) -> F8:
-        """The damped step, (m + q,); parameters that are `still`, (q,), do not move."""
+    def step(self, damping: float) -> F8:
+        """The damped step, (m + q,)."""
         m = len(self.cross)
         solved, left = self.schur(damping)
         scale = np.sqrt(np.diag(self.rest))
         wanted = (self.gradient[m:] - self.cross.T @ solved[:, -1]) / scale
         left = left / np.outer(scale, scale)
-        if still is not None:
-            left[still] = left[:, still] = wanted[still] = 0.0
-            left[still, still] = 1.0
         others = np.linalg.solve(left, wanted) / scale
         return np.concatenate([solved[:, -1] - solved[:, :-1] @ others, others])
 
@@ -211,8 +179,25 @@ class _Equations:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """Pixels of a strip: place among splines of the spectrum, and what campaigns show; (campaigns, n)."""
+
+    across: F8
+    along: F8
+    values: F8
+    weights: F8
+    reference: int
+
+
 def solve(
-    strip: Strip, values: F8, variance: F8, used: Bools, state: State, reference: int, smooth: float
+    strip: Strip,
+    values: F8,
+    variance: F8,
+    used: Bools,
+    state: State,
+    reference: int,
+    goal: tuple[float, float],
 ) -> Fitted:
     """The joint fit of a slice, from a first guess.
 
@@ -220,119 +205,95 @@ def solve(
     ----------
     values, variance, used : ndarray
         (campaigns, n): of the strip's pixels, light of other slices taken off.
-    smooth : float
-        Weight of second differences of the structure: edges and structure trade in a long valley, which is
-        entered from its smooth end.
+    goal : tuple of float
+        Of `PASSES`: edges and structure trade in a long valley, which is entered from its smooth end.
     """
-    damping, used = DAMPING, used.copy()
-    equations = _equations(strip, values, variance, used, state, reference, smooth)
+    smooth, still = goal
+    sharp = 1 / np.sqrt(variance)
+    data = _Data(strip.across, strip.along + 1 + PAD, values, np.where(used, sharp, 0.0), reference)
+    damping, kept = DAMPING, used
+    found = _equations(data, state, smooth)
     for number in range(STEPS):
-        trial = state.moved(equations.step(damping))
-        tried = _equations(strip, values, variance, used, trial, reference, smooth)
-        trial = trial.moved(tried.step(damping, _places(state)))
-        tried = _equations(strip, values, variance, used, trial, reference, smooth)
-        if tried.total > equations.total * (1 + 1e-9):
+        trial = state.moved(found.step(damping))
+        tried = _equations(data, trial, smooth)
+        if tried.total > found.total * (1 + 1e-9):
             damping *= 10
             if damping > 1e8:
                 break
             continue
         moved = np.abs(trial.own - state.own)[:, 1:4].max()
-        state, equations, damping = trial, tried, max(damping / 10, 1e-9)
-        if number < 2 and moved > STILL:
+        state, found, damping = trial, tried, max(damping / 10, LEAST_DAMPING)
+        if number < 2 and moved > still:
             continue
-        kept = used & _kept(strip, values, variance, used, state)
-        if not np.array_equal(kept, used):
-            used = kept
-            equations = _equations(strip, values, variance, used, state, reference, smooth)
-        elif moved < STILL:
+        before, kept = kept, kept & _kept(values, sharp, kept, state, found.light)
+        if not np.array_equal(kept, before):
+            data = replace(data, weights=np.where(kept, sharp, 0.0))
+            found = _equations(data, state, smooth)
+        elif moved < still:
             break
-    freedom = max(int(used.sum()) - len(equations.gradient), 1)
-    chi = float(np.sqrt(equations.chi / freedom))
-    covariance = equations.covariance(state.own.size)
+    freedom = max(int(kept.sum()) - len(found.gradient), 1)
+    chi = float(np.sqrt(found.chi / freedom))
+    covariance = found.covariance(state.own.size)
     fixed = slice(len(OWN) * reference, len(OWN) * reference + 4)
     covariance[fixed] = covariance[:, fixed] = 0.0
-    seen = np.array([light(state, strip, k) for k in range(len(values))])
-    return Fitted(state, covariance * max(chi, 1.0) ** 2, chi, seen, used)
+    return Fitted(state, covariance * max(chi, 1.0) ** 2, chi, found.light, kept)
 
 
-def _places(state: State) -> Bools:
-    """Edges and shifts: all that the model does not know by products alone; (q,)."""
-    own = np.zeros(state.own.shape, bool)
-    own[:, 1:4] = True
-    return np.concatenate([np.ones(3, bool), np.zeros(len(state.structure), bool), own.ravel()])
-
-
-def _kept(strip: Strip, values: F8, variance: F8, used: Bools, state: State) -> Bools:
+def _kept(values: F8, sharp: F8, used: Bools, state: State, light: F8) -> Bools:
     """Pixels that are as the model says, as far as noise and edges let one expect."""
-    kept = used.copy()
-    for k in range(len(values)):
-        seen = light(state, strip, k)
-        rest = np.abs(values[k] - seen - state.own[k, 4])
-        sigma = np.sqrt(variance[k])
-        scale = max(float(mad_std((rest / sigma)[used[k]])), 1.0)
-        with np.errstate(invalid="ignore"):
-            kept[k] &= rest < np.maximum(CLIP[0] * scale * sigma, CLIP[1] * np.abs(seen))
+    rest = np.abs(values - light - state.own[:, 4:])
+    pulls = rest * sharp
+    scale = [[max(float(mad_std(pull[own])), 1.0)] for pull, own in zip(pulls, used, strict=True)]
+    with np.errstate(invalid="ignore"):
+        kept: Bools = rest < np.maximum(CLIP[0] * np.array(scale) / sharp, CLIP[1] * np.abs(light))
     return kept
 
 
-def _equations(
-    strip: Strip, values: F8, variance: F8, used: Bools, state: State, reference: int, smooth: float
-) -> _Equations:
-    m, q = len(state.spectrum), 3 + len(state.structure) + state.own.size
-    band, cross, rest = np.zeros((4, m)), np.zeros((m, q)), np.zeros((q, q))
-    gradient, chi = np.zeros(m + q), 0.0
-    for k in range(len(values)):
-        here = np.flatnonzero(used[k])
-        first, by_spectrum, by_others, model = _derivatives(strip, state, k, here)
-        weight = 1 / np.sqrt(variance[k][here])
-        off = (values[k][here] - model) * weight
-        by_spectrum *= weight[:, None]
-        by_others *= weight[:, None]
-        columns = first[:, None] + np.arange(4)
-        spectrum = csr_matrix(
-            (by_spectrum.ravel(), columns.ravel(), np.arange(0, columns.size + 1, 4)), (len(here), m)
+def _equations(data: _Data, state: State, smooth: float) -> _Equations:
+    m, n, few = len(state.spectrum), len(state.structure), 3 + len(OWN)
+    band, cross_p, near = np.zeros((m, 4)), np.zeros((m, n)), np.zeros((n, 4))
+    by_s, by_p, light, chi = np.zeros(m), np.zeros(n), np.empty(data.values.shape), 0.0
+    q = 3 + n + state.own.size
+    cross, rest, gradient = np.zeros((m, q)), np.zeros((q, q)), np.zeros(q)
+    for k, own in enumerate(state.own):
+        crossed, fixed, mixed, slopes = (np.zeros(shape) for shape in ((m, few), (few, few), (n, few), few))
+        chi += equations(
+            data.across,
+            data.along,
+            data.values[k],
+            data.weights[k],
+            np.append(own, (state.first, 1 / KNOTS)),
+            state.edges,
+            state.structure,
+            state.spectrum,
+            (band, crossed, cross_p, fixed, mixed, near, slopes, by_s, by_p),
+            light[k],
         )
-        for i in range(4):
-            for j in range(i, 4):
-                product = np.bincount(first, by_spectrum[:, i] * by_spectrum[:, j], m - j)
-                band[3 - (j - i), j:] += product
-        cross += spectrum.T @ by_others
-        rest += by_others.T @ by_others
-        gradient[:m] += spectrum.T @ off
-        gradient[m:] += by_others.T @ off
-        chi += float(off @ off)
-    total = chi + _smooth(state, band, rest, gradient, smooth)
-    base = q - state.own.size + len(OWN) * reference
-    for fixed in range(base, base + 4):  # the reference is where all others are measured from
-        cross[:, fixed] = rest[fixed] = rest[:, fixed] = gradient[m + fixed] = 0.0
-        rest[fixed, fixed] = 1.0
-    return _Equations(band, cross, rest, gradient, total, chi)
+        at = np.r_[:3, 3 + n + len(OWN) * k : 3 + n + len(OWN) * (k + 1)]
+        cross[:, at] += crossed
+        rest[np.ix_(at, at)] += fixed + np.triu(fixed, 1).T
+        rest[3 : 3 + n, at] += mixed
+        rest[at, 3 : 3 + n] += mixed.T
+        gradient[at] += slopes
+    cross[:, 3 : 3 + n], gradient[3 : 3 + n] = cross_p, by_p
+    rest[3 : 3 + n, 3 : 3 + n] = _symmetric(near)
+    bands = np.zeros((4, m))
+    for i in range(4):
+        bands[3 - i, i:] = band[: m - i, i]
+    gradient = np.concatenate([by_s, gradient])
+    total = chi + _smooth(state, bands, rest, gradient, smooth)
+    base = q - state.own.size + len(OWN) * data.reference
+    for still in range(base, base + 4):  # the reference is where all others are measured from
+        cross[:, still] = rest[still] = rest[:, still] = gradient[m + still] = 0.0
+        rest[still, still] = 1.0
+    return _Equations(bands, cross, rest, gradient, total, chi, light)
 
 
-def _derivatives(
-    strip: Strip, state: State, k: int, here: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], F8, F8, F8]:
-    """By the spectrum, first index and (n, 4); by all else, (n, q); and the model, (n,)."""
-    gain, edge, structure, dispersion, pedestal = state.own[k]
-    across = strip.across[here]
-    n = len(state.structure)
-    first_s, values_s, slopes_s = cubic(strip.along[here] - dispersion + 1 + PAD, len(state.spectrum))
-    first_p, values_p, slopes_p = cubic(_knots(across - structure, state), n)
-    columns = first_p[:, None] + np.arange(4)
-    near_s, near_p = state.spectrum[first_s[:, None] + np.arange(4)], state.structure[columns]
-    spectrum, spectrum_slope = (np.einsum("ij,ij->i", v, near_s) for v in (values_s, slopes_s))
-    inner, inner_slope = (np.einsum("ij,ij->i", v, near_p) for v in (values_p, slopes_p))
-    lit, lit_slopes = illumination(state.edges, across - edge)
-    others = np.zeros((len(here), 3 + n + state.own.size))
-    others[:, :3] = (gain * spectrum * inner)[:, None] * lit_slopes
-    others[np.arange(len(here))[:, None], 3 + columns] = (gain * spectrum * lit)[:, None] * values_p
-    own = 3 + n + len(OWN) * k
-    others[:, own] = spectrum * lit * inner
-    others[:, own + 1] = others[:, 0] + others[:, 1]  # both edges together
-    others[:, own + 2] = -gain * spectrum * lit * inner_slope / KNOTS
-    others[:, own + 3] = -gain * spectrum_slope * lit * inner
-    others[:, own + 4] = 1.0
-    return first_s, (gain * lit * inner)[:, None] * values_s, others, gain * others[:, own] + pedestal
+def _symmetric(diagonals: F8) -> F8:
+    """The matrix of a main diagonal, (n, 0), and those above."""
+    n = len(diagonals)
+    made = sum(np.diag(diagonals[: n - i, i], i) for i in range(diagonals.shape[1]))
+    return np.asarray(made + np.triu(made, 1).T, np.float64)
 
 
 def _smooth(state: State, band: F8, rest: F8, gradient: F8, smooth: float) -> float:

@@ -79,10 +79,25 @@ def strip(slices: SliceMap, number: int) -> Strip:
                 expected="one direction",
                 do="leave the slice out, or correct its map",
             )
-        along = along + slope[row] * away / step[row]
+        along = _rows_of(slices.wavelength[row, col], middle[row] + slope[row] * away, own[row, col], middle)
         with np.errstate(divide="ignore"):
             wavenumber = 1e4 / middle
     return Strip(number, row, col, away * scale[row], along, own[row, col], wavenumber, len(own))
+
+
+def _rows_of(told: F8, straight: F8, inside: Bools, middle: F8) -> F8:
+    """Row in which the middle has the wavelength of the map, or beside the slice that of a straight line.
+
+    Beyond the first and last row the scale is that at the end.
+    """
+    rows = np.arange(len(middle), dtype=np.float64)
+    order = 1 if middle[-1] > middle[0] else -1
+    wave = np.where(inside & np.isfinite(told) & (told > 0), told, straight)
+    found: F8 = np.interp(order * wave, order * middle[::order], rows[::order])
+    for end, beyond in ((0, order * wave < order * middle[0]), (-1, order * wave > order * middle[-1])):
+        step = middle[1] - middle[0] if end == 0 else middle[-1] - middle[-2]
+        found[beyond] = rows[end] + (wave[beyond] - middle[end]) / step
+    return found
 
 
 def _middle(slices: SliceMap, own: Bools, rows: NDArray[np.int64]) -> tuple[F8, F8]:

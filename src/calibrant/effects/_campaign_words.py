@@ -15,8 +15,10 @@ from calibrant.product import Quantity
 
 FAR = 5.0  # sigmas
 FLOORS: Mapping[str, float] = {"gain": 0.002, "edge": 0.03, "structure": 0.03, "dispersion": 0.02}
-TRADE = 0.01  # columns: edges and structure trade at the border of a slice, alike in all slices
-WINGS = 1.5e-4  # of the light: wings of slices and pedestal trade, alike in all campaigns
+TRADES: Mapping[str, float] = {"gain": 1e-3, "edge": 0.015, "structure": 2e-4}
+"""What parameters trade with another, alike in all slices, however little noise there is: gain and pedestal
+(as much, times the light), edges and structure at the border of a slice."""
+COMMON = (*TRADES, "pedestal", "pedestal_change")  # errors that do not fall with the number of slices
 OUTLIER = 5.0  # sigmas of the scatter: slices further off do not enter the mean
 FRINGE = 30.0  # a peak of the spectrum over its median that is a fringe
 SHORT, LONG = 4.0, 40.0  # rows, of fringes
@@ -39,9 +41,10 @@ def model_table(found: Sequence[Slice], names: Sequence[str], reference: int) ->
                 rows.setdefault(f"{what}_sigma", []).append(math.hypot(sigma[k, i], trade))
             at, own = len(OWN) * k + 4, one.fit.state.own
             cov = one.fit.covariance
-            change = cov[at, at] + cov[base, base] - 2 * cov[at, base]
+            change = math.sqrt(max(cov[at, at] + cov[base, base] - 2 * cov[at, base], 0.0))
+            trade = 0.0 if k == reference else trades(one, "pedestal", False)
             rows.setdefault("pedestal_change", []).append(own[k, 4] - own[reference, 4])
-            rows.setdefault("pedestal_change_sigma", []).append(math.sqrt(max(change, 0.0)))
+            rows.setdefault("pedestal_change_sigma", []).append(math.hypot(change, trade))
             rows.setdefault("phase", []).append(own[k, 3] / fringe)
             rows.setdefault("phase_sigma", []).append(sigma[k, 3] / fringe)
             rows.setdefault("chi", []).append(one.fit.chi)
@@ -50,15 +53,15 @@ def model_table(found: Sequence[Slice], names: Sequence[str], reference: int) ->
 
 def trades(one: Slice, what: str, reference: bool) -> float:
     """What of a parameter cannot be told from its counterpart, however little noise there is."""
-    if what == "edge" and not reference:
-        return TRADE
-    return WINGS * float(np.median(one.fit.state.spectrum)) if what == "pedestal" else 0.0
+    if what == "pedestal":
+        return TRADES["gain"] * float(np.median(one.fit.state.spectrum))
+    return 0.0 if reference else TRADES.get(what, 0.0)
 
 
 def fringe_period(one: Slice) -> float:
     """Rows of a fringe of the spectrum, mean of 1 / period inverted; NaN if there are no fringes."""
     rows = np.arange(one.strip.rows, dtype=np.float64)
-    spectrum = spline(one.fit.state.spectrum, rows + 1 + PAD)[0]
+    spectrum = spline(one.fit.state.spectrum, rows + 1 + PAD)
     seen = np.unique(one.strip.row)
     rows, spectrum = rows[seen], spectrum[seen]
     axis = rows if one.strip.wavenumber is None else one.strip.wavenumber[seen]
@@ -83,7 +86,8 @@ def together(table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[st
         for name in names:
             here = table["campaign"] == name
             mean, sigma = mean_of(table[what][here], table[f"{what}_sigma"][here])
-            pairs.append((mean, max(sigma, TRADE) if what == "edge" and sigma > 0 else sigma))
+            least = float(np.median(table[f"{what}_sigma"][here])) if what in COMMON else 0.0
+            pairs.append((mean, max(sigma, least)))
         rows[what] = [value for value, _ in pairs]
         rows[f"{what}_sigma"] = [sigma for _, sigma in pairs]
     return {name: np.array(values) for name, values in rows.items()}
