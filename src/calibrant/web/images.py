@@ -102,11 +102,12 @@ class Viewable:
         return any(isinstance(plane.pixels, Patchwork) for plane in self.planes) and not self.pieces
 
     def plane(self, name: str) -> Plane | None:
-        """A plane by name, ``dq`` and ``read_dq`` among them."""
+        """A plane by name, ``dq`` and ``read_dq`` among them; ``data`` is the main one, whatever its name."""
         if name in FLAGS:
             found: Plane | None = getattr(self, name)
             return found
-        return next((plane for plane in self.planes if plane.name == name), None)
+        main = self.planes[0] if self.planes and name == "data" else None
+        return next((plane for plane in self.planes if plane.name == name), main)
 
 
 Part = tuple[str, Callable[[], Viewable]]

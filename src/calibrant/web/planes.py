@@ -122,7 +122,7 @@ class Plane:
 
 @dataclass(frozen=True, eq=False)
 class Flagged:
-    """1 where a plane of flags has any, else 0: what is under the colours where there is nothing but flags."""
+    """1 where a plane of flags has any, else 0: what lies under the colours where there are flags alone."""
 
     flags: Plane
 
@@ -138,7 +138,7 @@ class Flagged:
 
     def rows(self, read: int, begin: int, stop: int) -> NDArray[np.uint8]:
         """Rows of it."""
-        return (self.flags.rows(0, begin, stop) != 0).astype(np.uint8)
+        return np.asarray(self.flags.rows(0, begin, stop) != 0, np.uint8)
 
 
 def _kind(dtype: np.dtype[Any]) -> str:
