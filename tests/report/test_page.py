@@ -157,7 +157,7 @@ def test_what_nobody_verified_says_so(bias):
 def test_a_verdict_that_passes_names_the_value_nearest_to_its_limit(bias, verdict):
     line = row(page([subject(bias, verdict=verdict)]), "bias")
     assert 'class="mark pass"' in line
-    assert "all 3 limits kept; nearest to one: read noise 6.7 ADU (0 … 8)" in line and "on 2 frames" in line
+    assert "all 3 limits kept, the closest by read noise 6.7 ADU (0 … 8)" in line and "on 2 frames" in line
 
 
 def test_a_broken_limit_fails_and_is_told_first(bias, verdict):

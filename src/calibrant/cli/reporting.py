@@ -368,7 +368,7 @@ def of_reduction(reduction: Any, registry: Registry | None, progress: Progress |
 def title_of(summary: Mapping[str, Any], folder: Path, detector: str = "") -> str:
     """``Reduction of raw``, or the name of the folder of results."""
     raw = summary.get("folder")
-    what = f"Reduction of {raw}" if raw else f"Products of {folder}"
+    what = f"Reduction of {Path(raw).name or raw}" if raw else f"Products of {folder}"
     return f"{what}, detector {detector}" if detector else what
 
 

@@ -187,10 +187,12 @@ SPECS: Mapping[str, tuple[Spec, ...]] = {
              "output", "sigma", log="x"),
     ),
     "fringe": (
+        Spec("spectrum", "Spectrum of one column, and the fringes that were fitted", "example", "wavelength",
+             "value", "", "sigma", "model", "used", names={"value": "signal"}),
         Spec("depth", "Depth of the fringes along the band", "fringes", "wavelength", "depth", "slice",
              "depth_sigma"),
         Spec("thickness", "Thickness of the etalon across the slices", "columns", "col", "D", "slice",
-             "D_sigma"),
+             "D_sigma", names={"col": "column", "D": "thickness"}, units={"col": "pixel"}),
     ),
     "charge_transfer": (
         Spec("deferred", "Deferred charge against signal", "eper", "signal", "deferred", "amplifier",
@@ -270,11 +272,10 @@ def _curves(name: str, rows: Columns, spec: Spec) -> Iterator[Series]:
     points = _series(name, rows, spec, spec.y, sigma, spec.line)
     if points is not None:
         yield points
-        model = (
-            _series(name, rows, spec, spec.model, None, True) if spec.model and spec.model in rows else None
-        )
-        if model is not None:
-            yield model
+    if points is not None and spec.model and spec.model in rows:
+        # A single curve has room for another colour.
+        model = _series(name if spec.by else "fit", rows, spec, spec.model, None, True)
+        yield from [] if model is None else [model]
 
 
 def _series(name: str, rows: Columns, spec: Spec, column: str, sigma: F8 | None, line: bool) -> Series | None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -54,7 +57,7 @@ def page(
     ----------
     products : iterable of Product or Subject
         Products in memory, or what says where they are and what was found of them. One after another is
-        read, told of, and let go; one that cannot be read costs a line.
+        read, told of, and let go; one that cannot be read costs a line. Names told before get a number.
     title : str
     run : Run, optional
         What made them.
@@ -101,8 +104,12 @@ def _told(products: Iterable[Product | Subject], gallery: Gallery) -> tuple[list
     """Each product, and sentences on those that cannot be read; names are told once."""
     found: list[Told] = []
     problems = []
+    borne: Counter[str] = Counter()
     for one in products:
         subject = Subject.of(one) if isinstance(one, Product) else one
+        borne[subject.name] += 1
+        if borne[subject.name] > 1:
+            subject = replace(subject, name=f"{subject.name} ({borne[subject.name]})")
         try:
             found.append(tell(subject, gallery))
         except CalibrantError as error:
@@ -114,7 +121,7 @@ def _charts(told: Sequence[Told], run: Run) -> list[Chart]:
     """Those of one curve are put together by kind; those of amplifiers say whose they are."""
     shared = [(one.kind, chart) for one in told if single(one.outline) for chart in one.charts]
     own = [
-        Chart(**{**vars(chart), "title": f"{one.name}: {chart.title[0].lower()}{chart.title[1:]}"})
+        replace(chart, title=f"{one.name}: {chart.title[0].lower()}{chart.title[1:]}")
         for one in told
         if not single(one.outline)
         for chart in one.charts
@@ -212,7 +219,8 @@ def as_data(value: Any) -> Markup:
 
 def _plain(chart: Chart) -> Mapping[str, Any]:
     """A chart as JSON values, of six digits."""
-    names = chart.names
+    names, (low, high) = chart.names, chart.reach("y")
+    span = high - low
     return {
         "words": chart.words,
         "x": chart.xlabel,
@@ -228,7 +236,7 @@ def _plain(chart: Chart) -> Mapping[str, Any]:
                 "colour": names.index(one.name) % COLOURS,
                 "line": one.line,
                 "x": one.x.tolist() if chart.time else _rounded(one.x),
-                "y": _rounded(one.y),
+                "y": _rounded(one.y, 0.0 if chart.ylog else span),
                 "sigma": None if one.sigma is None else _rounded(one.sigma),
             }
             for one in chart.series
@@ -236,8 +244,15 @@ def _plain(chart: Chart) -> Mapping[str, Any]:
     }
 
 
-def _rounded(values: Any) -> list[float | None]:
-    return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()]
+def _rounded(values: Any, span: float = 0.0) -> list[float | None]:
+    """Values of six digits; of curves that vary little, six of what they vary by `span`."""
+    places = max(0, DIGITS - 1 - math.floor(math.log10(span))) if span > 0 else None
+    return [
+        None if not np.isfinite(value)
+        else float(f"{value:.{DIGITS}g}") if places is None
+        else round(value, places)
+        for value in values.tolist()
+    ]  # fmt: skip
 
 
 @cache

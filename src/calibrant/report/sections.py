@@ -152,7 +152,9 @@ def tell(subject: Subject, gallery: Gallery) -> Told:
         identity=product.identity,
         standing=standing(subject, product, found),
         outline=replace(product, planes={}, tables={}),
-        numbers=Numbers(subject.name, product.kind, product.quantities, bounds(subject.verdict, own, product.quantities)),
+        numbers=Numbers(
+            subject.name, product.kind, product.quantities, bounds(subject.verdict, own, product.quantities)
+        ),
         has_pixels=has_pixels,
         picture=gallery.thumbnail(product, subject.name) if has_pixels else None,
         facts=list(_facts(product)),
@@ -286,7 +288,11 @@ def frames(run: Run, entries: Sequence[Mapping[str, Any]], gallery: Gallery) -> 
             FrameTold(
                 name,
                 gallery.frame(Path(path), name) if shown and path is not None else None,
-                [str(part) for part in (entry.get("object"), str(entry.get("time") or "")[:19].replace("T", " ")) if part],
+                [
+                    str(part)
+                    for part in (entry.get("object"), str(entry.get("time") or "")[:19].replace("T", " "))
+                    if part
+                ],
                 _frame_cells(entry),
                 [str(note) for note in entry.get("notes") or ()],
             )

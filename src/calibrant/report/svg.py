@@ -20,6 +20,8 @@ LEFT, RIGHT, TOP, BELOW = 78, 14, 12, 46
 COLOURS, MARKS = 7, 3
 """Colours of curves, then the same with another mark; their CSS classes are ``c0`` and ``m0`` on."""
 MARGIN = 0.04
+DENSE = 4000
+"""Letters of the dots of a curve from which on they are small."""
 KEY, LETTER = 18, 6.6
 """Pixels of a line of the key, and of a letter in it."""
 
@@ -152,7 +154,9 @@ def _curve(one: Series, index: int, x: Axis, y: Axis) -> Iterator[Markup]:
         yield Markup('<path class="curve {}" d="M{}"/>').format(look, points)
     if not one.line or len(one.x) <= 40:
         dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(across, up, strict=True))
-        yield Markup('<path class="dots {}" d="{}"/>').format(look, dots)
+        yield Markup('<path class="{} {}" d="{}"/>').format(
+            "dots" if len(dots) < DENSE else "specks", look, dots
+        )
 
 
 def _bars(one: Series, across: F8, y: Axis) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from calibrant.product import Quantity
@@ -103,11 +103,30 @@ def _of_kind(kind: str, group: Sequence[Numbers]) -> Iterator[Table]:
         rows = {one.name: {(q.name, ""): q for q in one.quantities if not q.place} for one in group}
         judged = {one.name: one.bounds for one in group}
         yield from _grid(f"{kind}: {count(len(group), 'product')}", "product", rows, judged)
+    shared = _shared(group)
+    if shared:
+        yield from _of_places(_beside(kind, shared, group))
     for one in group:
         whole = [q for q in one.quantities if not q.place]
         if len(group) == 1 and whole:
             yield Table(one.name, lines=[_line(q, one.bounds) for q in whole])
-        yield from _of_places(one)
+        if not shared:
+            yield from _of_places(one)
+
+
+def _shared(group: Sequence[Numbers]) -> str:
+    """The only quantity that several products state of places; empty if there are more."""
+    names = {q.name for one in group for q in one.quantities if q.place}
+    return names.pop() if len(names) == 1 and len(group) > 1 else ""
+
+
+def _beside(kind: str, name: str, group: Sequence[Numbers]) -> Numbers:
+    """One quantity of places, with a column for each product."""
+    quantities = [replace(q, name=one.name) for one in group for q in one.quantities if q.place]
+    bounds = {
+        (one.name, place): item for one in group for (n, place), item in one.bounds.items() if n == name
+    }
+    return Numbers(f"{kind}: {plain(name)}", kind, quantities, bounds)
 
 
 def _of_places(one: Numbers) -> Iterator[Table]:

@@ -102,31 +102,34 @@ def _judged(items: Sequence[Item], frames: Sequence[str], source: str) -> tuple[
     wrong = [item for item in items if not item.passed and _known(item)]
     blind = [item for item in items if not _known(item)]
     if not items:
-        return OPEN, f"no limit of the recipe has a meaning for it ({where})"
+        return OPEN, f"no limit of the recipe has a meaning for it ; {where}"
     if wrong:
         told = "; ".join(_told(item) for item in wrong[:TOLD])
         more = f"; and {len(wrong) - TOLD} more" if len(wrong) > TOLD else ""
-        return FAIL, f"{len(wrong)} of {count(len(items), 'limit')} broken: {told}{more} ({where})"
+        return FAIL, f"{len(wrong)} of {count(len(items), 'limit')} broken: {told}{more}; {where}"
     if blind:
         names = ", ".join(dict.fromkeys(plain(_base(item.name)) for item in blind))
         why = next((item.note for item in blind if item.note), "it could not be measured")
-        return ATTENTION, f"not measured: {names}, {why} ({where})"
-    return PASS, f"{_kept(items)} ({where})"
+        return ATTENTION, f"not measured: {names}, {why.rstrip('.')}; {where}"
+    return PASS, f"{_kept(items)}; {where}"
 
 
 def _kept(items: Sequence[Item]) -> str:
     nearest = max(items, key=_nearness)
     kept = "its limit kept" if len(items) == 1 else f"all {len(items)} limits kept"
-    return f"{kept}; nearest to one: {_told(nearest)}" if _nearness(nearest) >= 0 else kept
+    return f"{kept}, the closest by {_told(nearest)}" if _nearness(nearest) >= 0 else kept
 
 
 def _nearness(item: Item) -> float:
-    """How far a value has gone from the middle of its limits to one of them: 1 is on it; -1 if only one."""
-    if item.value is None or item.low is None or item.high is None or item.high <= item.low:
+    """How far a value has gone from its best one to the limit on its side: 1 is on it; -1 if there is none.
+
+    The best is what a perfect product has: 0, or of a ratio 1; the middle where neither is allowed.
+    """
+    if item.value is None or item.low is None or item.high is None:
         return -1.0
-    if item.low == 0:  # what counts or scatters cannot be less: its best value lies on that limit
-        return item.value / item.high
-    return abs(2 * item.value - item.low - item.high) / (item.high - item.low)
+    best = next((one for one in (0.0, 1.0) if item.low <= one <= item.high), (item.low + item.high) / 2)
+    edge = item.high if item.value >= best else item.low
+    return abs((item.value - best) / (edge - best)) if edge != best else 0.0
 
 
 def _told(item: Item) -> str:
@@ -222,7 +225,8 @@ def _lines(items: Sequence[Item]) -> Iterator[Check]:
     if len(good) > 1:
         values = sorted(item.value for item in good if item.value is not None)
         first = good[0]
-        span = with_unit(f"{number(values[0])} … {number(values[-1])}", first.unit)
+        ends = dict.fromkeys([number(values[0]), number(values[-1])])
+        span = with_unit(" … ".join(ends), first.unit)
         bounds = with_unit(limits(first.low, first.high), first.unit)
         yield Check(plain(_base(first.name)), f"{len(good)} places", span, bounds, PASS)
         items = [item for item in items if not item.passed]

@@ -124,8 +124,10 @@ def key_value(name: str, value: Any) -> str:
         return " × ".join(str(one) for one in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if name == "temperature" and isinstance(value, (int, float)):
+        return f"{value:.1f} °C".replace("-", "−")
     if isinstance(value, (int, float)):
-        units = {"temperature": " °C", "exptime": " s", "duration": " s", "dark_time": " s", "darktime": " s"}
+        units = {"exptime": " s", "duration": " s", "dark_time": " s", "darktime": " s"}
         return f"{number(float(value), 5)}{units.get(name, '')}"
     return str(value)
 

@@ -13,9 +13,9 @@
   }
 
   /** Digits that a person reads. */
-  function told(value) {
+  function told(value, digits = 7) {
     if (value == null || !Number.isFinite(value)) return "none";
-    const text = Math.abs(value) >= 1e4 && Math.abs(value) < 1e7 ? value.toFixed(0) : String(Number(value.toPrecision(5)));
+    const text = String(Number(value.toPrecision(digits)));
     return text.replace("-", "\u2212");
   }
 
@@ -92,7 +92,7 @@
     const ink = colour("ink");
     const axis = (label, more) => ({
       label, stroke: ink, labelSize: 26, labelFont: "13px system-ui, sans-serif", font: "12px system-ui, sans-serif",
-      values: (plot, splits) => splits.map((one) => (one == null ? "" : told(one))),
+      values: (plot, splits) => splits.map((one) => (one == null ? "" : told(one, 10))),
       grid: { stroke: colour("rule"), width: 1 }, ticks: { stroke: colour("rule"), width: 1 }, ...more,
     });
     const wide = chart.series.flatMap((one) => one.y);
@@ -111,7 +111,7 @@
       series: [{}, ...chart.series.map((one) => ({
         label: chart.names[one.name], stroke: colour(`c${one.colour}`), width: 1.4, spanGaps: true,
         paths: one.line ? undefined : () => null,
-        points: { show: !one.line || one.x.length <= 40, size: 6, fill: colour(`c${one.colour}`) },
+        points: { show: !one.line || one.x.length <= 40, size: one.x.length > 300 ? 3 : 6, fill: colour(`c${one.colour}`) },
       }))],
       hooks: { draw: [over(chart)], setCursor: [(plot) => say(reading(chart, plot))] },
     };
