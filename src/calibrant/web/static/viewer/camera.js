@@ -3,16 +3,17 @@
 
 /** @typedef {{x: number, y: number, w: number, h: number}} Cell in CSS pixels, y from the top of the stage */
 /** @typedef {import('./state.js').View} View */
+/** @typedef {{row: number, col: number, zoom: number, fit: boolean}} Settled */
 
-/** The view with `fit` worked out. @param {View} view @param {Cell} cell @param {[number, number]} shape @returns {View} */
+/** The view with `fit` worked out. @param {View} view @param {Cell} cell @param {[number, number]} shape @returns {Settled} */
 export function settled(view, cell, [rows, cols]) {
-  if (!view.fit) return view;
-  const zoom = Math.min(128, Math.max(1, cell.w - 8) / cols, Math.max(1, cell.h - 8) / rows);
-  return { row: (rows - 1) / 2, col: (cols - 1) / 2, zoom, fit: true };
+  const middle = { row: (rows - 1) / 2, col: (cols - 1) / 2 };
+  if (!view.fit) return { ...view, row: view.row ?? middle.row, col: view.col ?? middle.col };
+  return { ...middle, zoom: Math.min(128, Math.max(1, cell.w - 8) / cols, Math.max(1, cell.h - 8) / rows), fit: true };
 }
 
 export class Camera {
-  /** @param {View} view settled @param {Cell} cell @param {number} ratio device pixels per CSS pixel */
+  /** @param {Settled} view @param {Cell} cell @param {number} ratio device pixels per CSS pixel */
   constructor(view, cell, ratio = 1) {
     this.cell = cell;
     this.zoom = view.zoom;

@@ -52,6 +52,7 @@ export class CanvasRenderer {
     const out = new Uint32Array(this.image.data.buffer);
     out.fill(packed(background));
     for (const { draws, paint } of cells) {
+      if (!draws.length) continue;
       const colour = this.colouring(paint);
       for (const draw of draws) this.draw(out, draw, paint, colour);
     }

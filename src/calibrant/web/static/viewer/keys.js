@@ -7,7 +7,7 @@
 const CAPS = { ArrowLeft: '←', ArrowRight: '→', ArrowUp: '↑', ArrowDown: '↓', ' ': 'Space', Escape: 'Esc' };
 
 /** @param {string} key */
-export const cap = (key) => key.split('+').map((part) => CAPS[part] ?? part).join(' ') || '+';
+export const cap = (key) => (key === '+' ? key : key.split('+').map((part) => CAPS[part] ?? part).join(' '));
 
 /** The name of what was pressed: letters as typed, `Shift+` before named keys only. @param {KeyboardEvent} event */
 function pressed(event) {

@@ -68,6 +68,8 @@ Object.assign(window, {
     state: () => structuredClone(mended(app.state)),
     colours: (/** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ w, /** @type {number} */ h) => app.stage?.colours(x, y, w, h),
     memory: () => ({ tiles: app.tiles.bytes, textures: app.stage?.renderer.bytes ?? 0, budget: app.tiles.budget }),
-    idle: () => app.tiles.coming.size === 0 && app.tiles.queue.length === 0,
+    idle: () =>
+      !app.stage?.waiting && app.tiles.coming.size + app.tiles.queue.length + app.blurrer.waiting.size === 0 &&
+      app.state.frames.length > 0 && app.showing().every((frame) => !frame.image || app.meta(frame) !== null || app.trouble(frame) !== null),
   },
 });

@@ -42,7 +42,7 @@ export function marks(app) {
       const at = toScreen(mark.row, mark.col);
       // The size is in pixels of the image, yet never too small to be seen.
       const radius = Math.max(3, (mark.size ?? 2) * camera.zoom);
-      context.lineWidth = 1.5;
+      context.lineWidth = 2;
       if (mark.symbol !== 'text') symbol(context, mark, at, radius);
       if (mark.text) words(context, mark, mark.symbol === 'text' ? at[0] : at[0] + radius + 5, at[1]);
     }

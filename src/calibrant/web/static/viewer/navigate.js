@@ -179,7 +179,7 @@ export class Navigator {
 
   /** @param {CanvasRenderingContext2D} context @param {Frame} frame @param {(row: number, col: number) => [number, number]} toScreen */
   paint(context, frame, toScreen) {
-    context.lineWidth = 1.5;
+    context.lineWidth = 2;
     if (this.box?.frame === frame.number) {
       const [x0, y0] = toScreen(this.box.rows[1] - 0.5, this.box.cols[0] - 0.5);
       const [x1, y1] = toScreen(this.box.rows[0] - 0.5, this.box.cols[1] - 0.5);
@@ -202,8 +202,8 @@ export function outlined(context, path, colour) {
   context.beginPath();
   path();
   const width = context.lineWidth;
-  context.lineWidth = width + 2;
-  context.strokeStyle = 'rgba(0, 0, 0, 0.75)';
+  context.lineWidth = width + 1.5;
+  context.strokeStyle = 'rgba(0, 0, 0, 0.6)';
   context.stroke();
   context.lineWidth = width;
   context.strokeStyle = colour;

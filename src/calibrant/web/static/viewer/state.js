@@ -3,7 +3,7 @@
 
 /** @typedef {{name: string, q: number, gamma: number}} Stretch */
 /** @typedef {{mode: string, percent: number, sigma: number, low: number|null, high: number|null}} Limits */
-/** @typedef {{row: number, col: number, zoom: number, fit: boolean}} View row and col of the centre; screen pixels per pixel */
+/** @typedef {{row: number|null, col: number|null, zoom: number, fit: boolean}} View centre, null for that of the image; screen pixels per pixel */
 /** @typedef {{row: number, col: number, symbol?: string, size?: number, colour?: string, text?: string}} Mark */
 /**
  * @typedef {object} Frame
@@ -48,7 +48,7 @@ export function frame(number, image = null) {
     stretch: { name: 'linear', q: 8, gamma: 2 },
     limits: { mode: 'zscale', percent: 99, sigma: 3, low: null, high: null },
     colours: { map: 'grey', invert: false },
-    view: { row: 0, col: 0, zoom: 1, fit: true },
+    view: { row: null, col: null, zoom: 1, fit: true },
     smooth: 0,
     masks: { shown: {}, alpha: 0.5 },
     regions: [],
@@ -127,12 +127,12 @@ export function followed(state, patch) {
   return shared;
 }
 
-const nullable = new Set(['low', 'high', 'image', 'against']);
+const NUMBER_OR_NULL = new Set(['low', 'high', 'row', 'col']);
 
 /** Whether a value may stand where the default stands. @param {string} name @param {any} value @param {any} usual */
 function fits(name, value, usual) {
-  if (value === null) return nullable.has(name);
-  if (['low', 'high'].includes(name)) return Number.isFinite(value);
+  if (value === null) return NUMBER_OR_NULL.has(name) || name === 'image' || name === 'against';
+  if (NUMBER_OR_NULL.has(name)) return Number.isFinite(value);
   if (name === 'image') return typeof value === 'string';
   if (name === 'against') return Number.isInteger(value.frame) && ['difference', 'ratio'].includes(value.kind);
   if (typeof usual === 'number') return Number.isFinite(value);

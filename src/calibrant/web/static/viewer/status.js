@@ -54,7 +54,15 @@ export class Status {
 
   /** @param {Frame} frame @param {number} row @param {number} col @param {string} value @param {string} unit */
   words(frame, row, col, value, unit) {
-    return `Frame ${frame.number} · row ${row} · col ${col} · ${value}${unit && value !== '…' ? ` ${unit}` : ''}`;
+    return `Frame ${frame.number} · row ${row} · col ${col} · ${value}${unit && value !== '…' ? ` ${unit}` : ''}${this.beside(frame, row, col)}`;
+  }
+
+  /** Difference or ratio, where that is what the picture shows. @param {Frame} frame @param {number} row @param {number} col */
+  beside(frame, row, col) {
+    const other = frame.against && this.app.frame(frame.against.frame);
+    const [a, b] = [frame, other].map((one) => one && this.app.pixels(one).value(row, col));
+    if (!frame.against || a === undefined || b === undefined || a === null || b === null) return '';
+    return frame.against.kind === 'ratio' ? ` · ratio to frame ${frame.against.frame}: ${label(a / b)}` : ` · minus frame ${frame.against.frame}: ${label(a - b)}`;
   }
 
   /** @param {Frame} frame @param {import('./api.js').Meta} meta @param {number} row @param {number} col @param {string} unit */
