@@ -14,7 +14,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
-SMALL = {"SIZE = 512": "SIZE = 96"}
+SMALL = {"SIZE = 512": "SIZE = 96", 'INSTRUMENT = "miri-mrs"': 'INSTRUMENT = "slicer-demo"'}
 
 
 def cells(notebook: Path) -> list[dict[str, Any]]:
@@ -40,6 +40,7 @@ def test_every_example_is_played() -> None:
     assert [path.stem for path in NOTEBOOKS] == [
         "ccd_night",
         "dark_scaling",
+        "image_slicer",
         "infrared_noise",
         "isr_exploration",
     ]
@@ -117,3 +118,34 @@ def test_infrared_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     scatter = namespace["scatter"]
     assert max(scatter["median"], scatter["optimal"]) < 0.95 * scatter["none"]
     assert (tmp_path / "readnoise.fits").is_file()
+
+
+def test_image_slicer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_slicer(*play(EXAMPLES / "image_slicer.ipynb"))
+
+
+@pytest.mark.soak
+def test_image_slicer_of_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SMALL, 'INSTRUMENT = "miri-mrs"', 'INSTRUMENT = "miri-mrs"')
+    check_slicer(*play(EXAMPLES / "image_slicer.ipynb"))
+
+
+def check_slicer(namespace: dict[str, Any], shown: list[Any]) -> None:
+    """What was put in: stray light, shifts and gains of campaigns, fringes; and the flaw of the notebook."""
+    assert sum(type(value).__name__ == "Figure" for value in shown) == 11
+    truth = {"CV3": (1.00, 22.0, 1.5), "FM": (1.03, 8.0, 0.0), "OTIS": (0.99, 21.0, 0.3)}
+    for name, (gain, pedestal, structure) in truth.items():
+        assert abs(namespace["stray"][name].quantity("pedestal").value - pedestal) < 0.5
+        found = namespace["before"]
+        assert abs(found.quantity("gain", name).value - gain / 1.03) < 0.004
+        assert abs(found.quantity("structure", name).value - structure) < 0.05
+        assert abs(found.quantity("edge", name).value) < 0.03
+    change = {key: namespace[key].quantity("core_change", "OTIS").value for key in ("before", "after")}
+    assert change["after"] < change["before"] - 1.5
+    phase, thickness = (namespace["both"].quantity(name) for name in ("phase", "D"))
+    assert abs(phase.value) < 0.05 and abs(thickness.value) < 1.0
+    assert namespace["both"].tables["causes"]["cause"][0] == "reflectivity"
+    lost = namespace["lost"]
+    assert 0.05 < min(lost) < 0.09 and 0.1 < max(lost) < 0.18

@@ -129,6 +129,15 @@ def test_binomial_is_the_published_filter(dtype):
     assert np.allclose(done.variance[1:-1], 3 / 8) and np.all(done.variance[[0, -1]] == 1)
 
 
+def test_binomial_along_columns_is_that_of_the_turned_frame():
+    frame = taken(light(), np.random.default_rng(8))
+    turned = replace(frame, data=frame.data.T.copy(), variance=frame.variance.T.copy())
+    one, other = row_parity.binomial(frame), row_parity.binomial(turned, axis="cols")
+    assert np.array_equal(one.data, other.data.T) and np.array_equal(one.variance, other.variance.T)
+    with pytest.raises(OptionError, match="unknown word"):
+        row_parity.binomial(frame, axis="both")
+
+
 def test_binomial_weakens_fringes_as_its_transfer_says():
     rows = np.arange(400)
     wave = np.cos(2 * np.pi * rows / 8.0)

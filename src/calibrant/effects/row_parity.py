@@ -95,11 +95,11 @@ def measure(
     loaded = frame.load()
     if len(loaded.shape) != 2:
         raise ShapeError("row parity is measured on images of two axes", where=frame.name, got=frame.shape)
-    data = _upright(_good(loaded), axis)
+    data = _turned(_good(loaded), axis)
     ids = np.zeros(data.shape, np.int32)
     if slices is not None:
         slices.check_fits(loaded.shape, frame.name)
-        ids = _upright(slices.ids, axis)
+        ids = _turned(slices.ids, axis)
     difference, light = _filtered(data, ids)
     record = Record({"mode": mode, "axis": axis})
     groups = list(_groups(difference, light, ids, slices, MODES[mode], record))
@@ -117,12 +117,12 @@ def measure(
             assert slices is not None
             plane[slices.ids == int(group.name)] = index
     fixed = _corrected(_good(loaded), plane, tables["groups"], axis)[0]
-    tables |= _shown(data, difference, light, _upright(fixed, axis), ids)
+    tables |= _shown(data, difference, light, _turned(fixed, axis), ids)
     return _product(loaded, groups, tables, plane, record)
 
 
-def _upright(plane: NDArray[Any], axis: str) -> NDArray[Any]:
-    return plane if axis == "rows" else plane.T
+def _turned(plane: NDArray[Any], axis: str) -> NDArray[Any]:
+    return plane if axis == "rows" else np.swapaxes(plane, -1, -2)
 
 
 def _good(frame: Frame) -> F8:
@@ -372,7 +372,7 @@ def _spread_out(plane: NDArray[np.int16], table: Any, what: str) -> tuple[F8, F8
 # --- as it was published ----------------------------------------------------------------------------------
 
 
-def binomial(frame: Frame) -> Frame:
+def binomial(frame: Frame, *, axis: str = "rows") -> Frame:
     """Each row as a quarter, half and quarter of the row before, itself and the row after, as published.
 
     It is no correction of the parity but a filter along the rows: a signal of period P rows keeps cos^2(pi/P)
@@ -383,6 +383,8 @@ def binomial(frame: Frame) -> Frame:
     ----------
     frame : Frame
         (..., rows, cols).
+    axis : str
+        ``rows``, or ``cols`` to filter along the columns.
 
     Returns
     -------
@@ -393,22 +395,28 @@ def binomial(frame: Frame) -> Frame:
     ------
     HistoryError
         If row parity was corrected already.
+    OptionError
+        For another word than rows or cols.
     """
     frame.require(NAME, forbids=FORBIDS)
+    if axis not in AXES:
+        raise OptionError("unknown word", where="axis", expected=" or ".join(AXES), got=axis)
     data = frame.data if isinstance(frame.data, np.ndarray) else frame.data.load()
     made = data.copy()
-    made[..., 1:-1, :] = (data[..., :-2, :] + 2 * data[..., 1:-1, :] + data[..., 2:, :]) / 4
+    old, new = _turned(data, axis), _turned(made, axis)
+    new[..., 1:-1, :] = (old[..., :-2, :] + 2 * old[..., 1:-1, :] + old[..., 2:, :]) / 4
     variance = None
     if frame.variance is not None:
-        old = np.asarray(frame.load().variance)
-        variance = old.copy()
-        variance[..., 1:-1, :] = (old[..., :-2, :] + 4 * old[..., 1:-1, :] + old[..., 2:, :]) / 16
+        whole = np.asarray(frame.load().variance)
+        variance = whole.copy()
+        old, new = _turned(whole, axis), _turned(variance, axis)
+        new[..., 1:-1, :] = (old[..., :-2, :] + 4 * old[..., 1:-1, :] + old[..., 2:, :]) / 16
     note = "noise of neighbouring rows is correlated by 2/3; fringes of P rows keep cos^2(pi/P)"
     return replace(
         frame,
         data=made,
         variance=variance,
-        history=(*frame.history, Applied(NAME, None, {"mode": "binomial"}, note)),
+        history=(*frame.history, Applied(NAME, None, {"mode": "binomial", "axis": axis}, note)),
     )
 
 

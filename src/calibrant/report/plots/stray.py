@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from calibrant.product import Product
 from calibrant.report.plots.canvas import CURVES, FAINT, INK, dress, key_above
-from calibrant.report.plots.cuts import SHADE, along, cuts_of, larger, shade_gaps
+from calibrant.report.plots.cuts import SHADE, ZOOM, along, cuts_of, shade_gaps
 from calibrant.report.plots.drawing import Picture
 from calibrant.report.plots.grids import RISING
 from calibrant.report.plots.look import Look
@@ -42,8 +42,8 @@ def stray_map(product: Product) -> Figure:
 def stray_rows(product: Product) -> Figure:
     """Rows before and after, the model with its error, and the pixels of gaps that it was made of.
 
-    The first chart has the whole range of signals; the others only the low ones, of three rows, a part of the
-    columns beside.
+    The first chart has the whole range of signals; the others only the low ones of the first slices, of three
+    rows.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def stray_rows(product: Product) -> Figure:
             axis.set_xlim(cut["col"][0] - 0.5, cut["col"][-1] + 0.5)
             axis.set_ylim(*_around(cut["value"], 0.0))
         else:
-            axis.set_xlim(*larger(cut))
-            axis.set_ylim(*_around(np.concatenate([c["stray"] for c in rows.values()]), 1.2))
+            axis.set_xlim(cut["col"][0] - 0.5, cut["col"][0] + ZOOM - 0.5)
+            axis.set_ylim(*_around(np.concatenate([c["stray"] for c in rows.values()]), 2.0))
         axis.set_title(f"{step} {row}" + (", low signals" if k else ""), loc="right", fontsize=9, color=INK)
     key_above(axes[0][0], 5)
     return figure
@@ -97,7 +97,7 @@ def _around(values: NDArray[np.float64], more: float) -> tuple[float, float]:
     low, high = np.percentile(known, (0.5, 99.5))
     top = max(float(high), 0.0)
     bottom = min(float(low), 0.0)
-    return bottom - 0.08 * (top - bottom) - 0.4 * more * top, top + (0.08 + more) * (top - bottom)
+    return bottom - 0.08 * (top - bottom) - 0.2 * more * top, top + (0.08 + more) * (top - bottom)
 
 
 def _facts(product: Product) -> tuple[str, ...]:
