@@ -269,6 +269,19 @@ def test_files_in_the_way_are_kept(calibrant, files, tmp_path):
     assert calibrant(*words, "--overwrite").code == 0
 
 
+def test_a_name_without_suffix_is_a_folder(calibrant, files, tmp_path):
+    words = ("measure", "dark-scaling", files / "whole1.fits", files / "whole2.fits", "--models", "mult")
+    words += ("--no-plots", "--out", tmp_path / "new" / "scaled")
+    told = calibrant(*words, "--json")
+    assert told.code == 0, told.err
+    folder = tmp_path / "new" / "scaled"
+    assert sorted(path.name for path in folder.iterdir()) == ["dark_fitting.fits", "dark_scaling.fits"]
+    assert told.json["out"] == str(folder / "dark_fitting.fits")
+    assert "exists already" in calibrant(*words).sentence
+    (tmp_path / "file").touch()
+    assert "folder cannot be made" in calibrant(*words[:-1], tmp_path / "file" / "x").sentence
+
+
 def test_register_keeps_a_draft_and_its_files(calibrant, files, tmp_path):
     db = tmp_path / "registry.db"
     assert calibrant("registry", "init", "--db", db).code == 0

@@ -95,6 +95,30 @@ def test_noise_alone_has_no_component():
     assert choose(cross_validate(z @ z.transpose(0, 2, 1), 6))[0] == 0
 
 
+@pytest.mark.parametrize("truth", [1, 2])
+def test_the_number_is_that_of_the_truth(truth):
+    rng = np.random.default_rng(truth)
+    size = (64, 96)
+    ways = [(rng.random(size) < 0.05) * 40.0, 4 * np.sin(np.arange(96) / 5) * np.ones(size)]
+    frames = []
+    for k in range(20):  # the hot pixels of single darks, too, are in one dark only
+        data = 1000 + sum(a * way for a, way in zip(rng.normal(3, 1, truth), ways, strict=False))
+        data = data + rng.normal(0, 6, size) + (rng.random(size) < 0.002) * 30
+        exposure = Exposure(kind="dark", duration=60.0, start=k * 10**9)
+        frames.append(Frame(np.round(data).astype(np.uint16), exposure=exposure))
+    product = dark_components.measure(Exposures.from_frames(frames))
+    assert product.quantity("components").value == truth
+
+
+def test_what_hardly_helps_is_no_component():
+    # As of real darks: each further component helps all darks alike, by little.
+    errors = np.outer(np.linspace(0.5, 1.5, 12), [1.0, 0.5201, 0.5196, 0.5191, 0.5190, 0.5188])
+    errors += np.random.default_rng(1).normal(0, 1e-4, errors.shape)
+    assert choose(errors)[0] == 1
+    errors[:, 2:] -= 0.02
+    assert choose(errors)[0] == 2
+
+
 def test_what_is_refused(made):
     camera, product = made
     frame = camera.frame(camera.dark(), kind="light")

@@ -45,7 +45,9 @@ def dark_scaling(
     zero: Annotated[
         float | None, typer.Option(help="adu: level without dark current, for that noise and for affine.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The fit file.")] = Path("dark_fitting.fits"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The fit file (.fits), or a folder of the results.")
+    ] = Path("dark_fitting.fits"),
     product: Annotated[
         Path | None, typer.Option(help="File of the product, if not beside the fit file.")
     ] = None,
@@ -86,11 +88,10 @@ def dark_scaling(
 
 
 def draw(done: Scaled, progress: Progress | None = None) -> list[str]:
-    """All pictures of the scaling, in a folder beside the fit file."""
-    from calibrant.pipeline.dark_scaling import beside
+    """All pictures of the scaling, in a folder of their own."""
     from calibrant.report.plots import figures, save
 
-    folder = beside(done.out, "_plots")
+    folder = done.pictures
     folder.mkdir(exist_ok=True)
     makers = figures(done.product)
     for count, (part, make) in enumerate(makers.items(), 1):

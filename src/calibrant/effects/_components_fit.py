@@ -24,6 +24,7 @@ SHARED = 0.1  # of the darks, that a component must be made of to tell hits from
 ROUNDS = 3  # of finding hits: the first may hide the second
 STRIPE = 8  # rows that are fitted, and rows that are foretold, by turns
 BAND = 1 << 20  # values of all frames that are worked on together
+MATERIAL = 0.005  # of the squared error: less is not worth a component
 BAD = np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)
 
 
@@ -212,12 +213,14 @@ def choose(errors: Array) -> tuple[int, Array]:
     """The fewest components that are as good as the best: their number, and the errors of the means.
 
     As good: the mean error exceeds the least by no more than the standard error of the difference, which is
-    taken dark by dark, since some darks are harder to foretell than others.
+    taken dark by dark, since some darks are harder to foretell than others; or by no more than `MATERIAL`.
+    Of millions of pixels that standard error is so small that each way in which a single dark differs seems
+    worth a component.
     """
     best = errors[:, int(np.argmin(errors.mean(axis=0)))]
     worse = errors - best[:, None]
     sigma = worse.std(axis=0, ddof=1) / math.sqrt(len(errors))
-    return int(np.flatnonzero(worse.mean(axis=0) <= sigma)[0]), sigma
+    return int(np.flatnonzero(worse.mean(axis=0) <= np.maximum(sigma, MATERIAL * best.mean()))[0]), sigma
 
 
 def basis_of(products: Array, count: int) -> tuple[Array, Array]:

@@ -76,7 +76,8 @@ def measure(
         As of `calibrant.stack.combine.combine`.
     components : int, optional
         Their number. By default the fewest that are as good as the best, within one standard error: each dark
-        in turn is left out, fitted on one half of its rows and held against the other.
+        in turn is left out, fitted on one half of its rows and held against the other. What lowers the
+        squared error by less than 0.5 % is left out.
     most : int
         Largest number that is tried.
 

@@ -14,7 +14,7 @@ from calibrant.effects import dark_scaling
 from calibrant.effects._scaling_models import LINES, rank_of
 from calibrant.errors import FileError, OptionError, SelectionError
 from calibrant.exposures import Exposures
-from calibrant.exposures.scan import Item
+from calibrant.exposures.scan import SUFFIX, Item
 from calibrant.files.atomic import refuse_existing
 from calibrant.files.cube import plane_source, planes_of
 from calibrant.files.fit_file import Fitted, write_fits
@@ -23,11 +23,13 @@ from calibrant.files.hashing import HashCache, file_hash
 from calibrant.files.header import Contents, inspect
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument import Instrument
+from calibrant.pipeline.folders import make_folders
 from calibrant.product import Product
 
 if TYPE_CHECKING:
     from calibrant.registry import Registry
 
+FIT_FILE = "dark_fitting.fits"
 MODELS = "add,mult,poly1..4,deming,robust"
 _IMAGE = re.compile(
     r"(?P<path>.+?)(?:\[(?:(?P<hdu>[^\],]*[^\],\d\s][^\],]*)(?:,\s*(?P<of>\d+))?|(?P<plane>\d+))\])?"
@@ -45,6 +47,8 @@ class Scaled:
         Kind ``dark_scaling``.
     out, file : Path
         The fit file, and that of the product.
+    pictures : Path
+        The folder for pictures.
     registered : mapping or None
         What was recorded in a registry.
     """
@@ -52,6 +56,7 @@ class Scaled:
     product: Product
     out: Path
     file: Path
+    pictures: Path
     registered: Mapping[str, Any] | None = None
 
 
@@ -188,11 +193,12 @@ def scale(
     dark_from, dark_to : Exposures
         Of one image each, such as `image_of` gives.
     out : path
-        The fit file.
+        The fit file, if it ends as one; else the folder of the results, with `FIT_FILE` in it.
     models : str
         As of `names_of`.
     product : path, optional
-        File of the product; beside the fit file, ``<name>_product.fits``, if not given.
+        File of the product; beside the fit file, ``<name>_product.fits`` (in a folder of the
+        results ``dark_scaling.fits``), if not given.
     overwrite : bool
         Whether files that are there may be replaced.
     register : Registry, optional
@@ -207,8 +213,8 @@ def scale(
     ShapeError, SelectionError, UnitError, OptionError
         If the darks do not fit each other, or an option makes no sense.
     """
-    target = Path(out)
-    file = Path(product) if product is not None else beside(target, "_product.fits")
+    target, own, pictures = _places(Path(out))
+    file = own if product is None else Path(product)
     if file == target:
         raise OptionError("the product needs a file of its own", where=str(file))
     for path in (target, file):
@@ -216,9 +222,11 @@ def scale(
     found = dark_scaling.measure_all(dark_from, dark_to, ranks=(), models=names_of(models), **options)
     found = _naming_planes(found, dark_from[0], dark_to[0])
     planes = found.planes
+    if target != Path(out):
+        make_folders(target.parent)
     write_fits(target, planes["dark_from"], planes["dark_to"], fitted(found), overwrite=overwrite)
     write(found, file, overwrite=overwrite)
-    done = Scaled(found, target, file)
+    done = Scaled(found, target, file, pictures)
     return (
         done
         if register is None
@@ -237,9 +245,12 @@ def _naming_planes(product: Product, *exposures: Exposure) -> Product:
     return replace(product, provenance=replace(product.provenance, inputs=tuple(inputs)))
 
 
-def beside(path: Path, ending: str) -> Path:
-    """A name beside a file: its own up to ``.fits``, and another ending."""
-    return path.with_name(re.sub(r"\.(fits?|fts)(\.gz|\.fz)?$", "", path.name, flags=re.IGNORECASE) + ending)
+def _places(out: Path) -> tuple[Path, Path, Path]:
+    """The fit file, that of the product, and the folder for pictures: beside a file, or in a folder."""
+    if not SUFFIX.search(out.name):
+        return out / FIT_FILE, out / f"{dark_scaling.NAME}.fits", out / "plots"
+    stem = SUFFIX.sub("", out.name)
+    return out, out.with_name(f"{stem}_product.fits"), out.with_name(f"{stem}_plots")
 
 
 def fitted(product: Product) -> list[Fitted]:
