@@ -120,7 +120,8 @@ export class Stage {
     }
     const flags = (/** @type {Request} */ one) => Number(one.place.plane === 'dq');
     const keys = this.painted.flatMap(({ draws }) => draws.flatMap(({ tile, flags: over }) => [tile.key, over?.key ?? '']));
-    app.tiles.want([...wants].sort((a, b) => flags(a) - flags(b)), app.later(), new Set(keys));
+    // The rest waits until nothing that is looked at is missing: it would only be in the way.
+    app.tiles.want([...wants].sort((a, b) => flags(a) - flags(b)), wants.length ? [] : app.later(), new Set(keys));
   }
 
   /** @param {number} width @param {number} height @param {number} ratio */
