@@ -51,22 +51,20 @@ def print_slices(terminal: Terminal, measured: Measured) -> None:
         if SHOWN.get(entry["kind"]):
             _print_tables(terminal, measured.product(entry["name"]))
         if entry["notes"]:
-            typer.echo(terminal.folded(f"note: {_exposure(entry)}: {'; '.join(entry['notes'])}"))
+            typer.echo(terminal.folded(f"note: {_exposure(entry, measured)}: {'; '.join(entry['notes'])}"))
     for pairs, title in ((False, "by exposure"), (True, "of two sources")):
-        rows = _lines([entry for entry in measured.entries if ("against" in entry["keys"]) == pairs])
+        entries = [entry for entry in measured.entries if ("against" in entry["keys"]) == pairs]
+        rows = _lines([(_exposure(entry, measured), entry) for entry in entries])
         if rows:
             columns = list(dict.fromkeys(name for row in rows for name in row))
             terminal.table(rows, columns, title=f"{measured.name}, {title}", parted=True)
 
 
-def _exposure(entry: Entry) -> str:
+def _exposure(entry: Entry, measured: Measured) -> str:
     """Its name without what was measured."""
-    keys = entry["keys"]
-    told = [str(keys[key]) for key in ("source", "campaign", "band", "pointing", "position") if keys.get(key)]
-    against = f" over {keys['against']}" if keys.get("against") else ""
-    if not told:
-        return str(entry["name"])
-    return f"{told[0]}{against}" + "".join(f" {word}" for word in told[1:])
+    kinds = (f"{measured.name.replace('-', '_')}_", "spectrum_")
+    name = str(entry["name"])
+    return next((name.removeprefix(kind) for kind in kinds if name.startswith(kind)), name).replace("_", " ")
 
 
 def _places(entry: Entry) -> dict[str, dict[str, Entry]]:
@@ -96,13 +94,13 @@ def _print_tables(terminal: Terminal, product: Product) -> None:
             terminal.table(rows, list(rows[0]), parted=True)
 
 
-def _lines(entries: Sequence[Entry]) -> list[dict[str, object]]:
+def _lines(entries: Sequence[tuple[str, Entry]]) -> list[dict[str, object]]:
     """One for each exposure: what holds for all of it, or for its only slice."""
     rows: dict[str, dict[str, object]] = {}
-    for entry in entries:
+    for name, entry in entries:
         places = _places(entry)
         whole = [q for q in entry["quantities"] if not q.get("place")]
-        row = rows.setdefault(_exposure(entry), {"exposure": _exposure(entry)})
+        row = rows.setdefault(name, {"exposure": name})
         if len(places) == 1:
             place, own = next(iter(places.items()))
             row[PLACE.get(entry["kind"], "slice")] = place

@@ -119,6 +119,8 @@ def _from_text(path: Path) -> Callable[[F8], F8]:
         lines = path.read_text(encoding="utf-8").replace(",", " ").splitlines()
         pairs = [[float(word) for word in line.split()[:2]] for line in lines if line.strip()[:1].isdigit()]
         wave, power = np.array(sorted(pairs), np.float64).T
+    except FileNotFoundError:
+        raise FileError("there is no such file", where=str(path)) from None
     except (OSError, ValueError) as error:
         raise FileError(
             "no table of resolving powers can be read",

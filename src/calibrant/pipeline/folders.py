@@ -99,13 +99,14 @@ def scan(
     instrument: str | Path | Instrument,
     kinds: str | Path | None,
     progress: Progress | None,
+    known: bool = True,
 ) -> Exposures:
     """The raw frames of a folder: what lies in `out`, and results of ours elsewhere, are none.
 
     Raises
     ------
     SelectionError
-        If there is none, or the rules of the instrument know none of them.
+        If there is none, or the rules of the instrument must know what they are (`known`), and know none.
     """
     found = Exposures.scan(folder, instrument=instrument, kinds=kinds, progress=progress)
     inside = str(out.resolve()) + "/"
@@ -126,7 +127,7 @@ def scan(
     if not len(found):
         raise SelectionError(f"there are no FITS images{more}", where=_told(folder), do="check the folder")
     unknown = found.where(kind="unknown")
-    if len(unknown) == len(found):
+    if known and len(unknown) == len(found):
         raise SelectionError(
             "the rules of the instrument do not say what any of these files is",
             where=_told(folder),

@@ -138,7 +138,8 @@ def measure(
     target = folder_of(file)
     given = dict(options or {})
     check_taken(f"measure {measurement.name}", measurement.options, given)
-    exposures = scan(folder, target, instrument, kinds, engine.get("progress"))
+    sliced = isinstance(measurement, Sliced)
+    exposures = scan(folder, target, instrument, kinds, engine.get("progress"), known=not sliced)
     chosen = recipes.load(exposures.instrument.recipe if recipe == "auto" else recipe)
     masters = isinstance(measurement, Measurement) and needs_masters(measurement)
     inner = {FOLDER: masters, CORRECTED: bool(given.get("correct"))}
@@ -169,7 +170,7 @@ def measure(
         walk.notes,
         exposures,
         workshop,
-        sliced=isinstance(measurement, Sliced),
+        sliced=sliced,
     )
     if file != target:
         _write_alone(measured, file, overwrite)

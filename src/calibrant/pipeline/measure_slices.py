@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from calibrant.pipeline.measure_choice import FACTS, Choice, named, partner, wor
 from calibrant.pipeline.measure_walk import Entries, Walk
 from calibrant.pipeline.measurements_slices import SLICED, Seen, Sliced
 from calibrant.pipeline.options import taken_by
-from calibrant.product import Product
+from calibrant.product import Input, Product
 
 CORRECTED = "corrections"  # folder of what is measured only to correct frames
 LONGEST = 256  # rows of tables that a line of a product holds; its file holds all
@@ -46,8 +46,7 @@ class SlicesWalk(Walk):
     def go(self, where: str | None) -> None:
         """All of it; an exposure that fails is told, unless all fail."""
         rules, own = self.exposures.instrument.slices, self.measurement
-        if self.choice.against and own.against is None:
-            raise OptionError(f"{own.title} of two sources are not held against each other", where="against")
+        self._check()
         default = "" if rules is None else rules.point if own.point else rules.lamp
         found, notes = self.choice.of(self.exposures.where(where), default)
         self.notes += notes
@@ -59,6 +58,22 @@ class SlicesWalk(Walk):
                 name = f"{own.kind}_{names[id(one)]}_against_{against}"
                 tasks.append((name, partial(self._two, one, found, names, name)))
         self.each(tasks)
+
+    def _check(self) -> None:
+        """What options say together, seen before anything is measured."""
+        own, against = self.measurement, self.choice.against
+        if own.check is not None:
+            own.check(self.options)
+        if against is None:
+            pairs = self._given(own.against) if own.against is not None else {}
+            if pairs:
+                raise OptionError(
+                    "this is of two sources", where=", ".join(pairs), do="name one with --against"
+                )
+        elif own.against is None:
+            raise OptionError(f"{own.title} of two sources are not held against each other", where="against")
+        elif words(self.choice.source) == [against]:
+            raise OptionError("a source is not held against itself", where="against", got=against)
 
     def _one(self, exposure: Exposure, name: str) -> Entries:
         """What is measured on one exposure."""
@@ -112,11 +127,20 @@ class SlicesWalk(Walk):
         def measured() -> Product:
             seen = tuple(self._seen(one, names[id(one)]) for one in pair)
             product = against(seen, **options)
-            facts = {"source": exposure.get("source"), "against": self.choice.against}
-            return replace(product, keys={**product.keys, **_facts(exposure), **facts})
+            return replace(
+                product,
+                keys={**product.keys, **_facts(exposure), "against": self.choice.against},
+                epoch=product.epoch or exposure.mid,
+                provenance=replace(product.provenance, inputs=self._inputs(pair)),
+            )
 
         self.workshop.once(name, key, measured, folder="")
         return [self.workshop.entries[name]]
+
+    def _inputs(self, exposures: Iterable[Exposure]) -> tuple[Input, ...]:
+        """Raw files of several exposures, with their backgrounds, each once."""
+        found = [one for exposure in exposures for one in self._members(exposure).inputs(known=True)]
+        return tuple(dict.fromkeys(found))
 
     def _seen(self, exposure: Exposure, name: str) -> Seen:
         members, instrument = self._members(exposure), self.exposures.instrument

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,6 +50,8 @@ class Sliced:
         ``further(frame, slices, product, **options) -> Product``: what else the first product gives.
     against : callable or None
         ``against((one, other), **options) -> Product`` of two sources, each a `Seen`.
+    check : callable or None
+        Of the options, before anything is measured.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Sliced:
     resolved: bool = False
     further: Callable[..., Product] | None = None
     against: Callable[..., Product] | None = None
+    check: Callable[[Mapping[str, Any]], None] | None = None
 
     @property
     def kind(self) -> str:
@@ -133,6 +136,11 @@ def _ratio(exposures: tuple[Seen, Seen], *, transmissions: Factors = (), over: F
     )
 
 
+def _check_factors(options: Mapping[str, Any]) -> None:
+    for name in ("transmissions", "over"):
+        _factors(options.get(name, ()))
+
+
 def _factors(told: Factors) -> list[tuple[float, float]]:
     """``0.21+-0.01,0.9`` as values and sigmas."""
     if not isinstance(told, str):
@@ -150,6 +158,6 @@ SLICED: tuple[Sliced, ...] = (
     Sliced("fringes", "fringes", fringe.measure, fringe.apply, resolved=True, against=_contrast),
     Sliced("stray-light", "stray light", stray_light.measure, stray_light.apply),
     Sliced("trace", "traces", trace.measure, point=True, further=_spectrum),
-    Sliced("flatness", "the flatness", flatness.measure, against=_ratio),
+    Sliced("flatness", "the flatness", flatness.measure, against=_ratio, check=_check_factors),
     Sliced("row-parity", "the parity of rows", _parity, row_parity.apply),
 )
