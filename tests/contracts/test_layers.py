@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "calibrant"
 
@@ -64,23 +62,24 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
+@cache
+def imports(path: Path) -> list[tuple[str, bool]]:
     """Every import of a module: (absolute name, whether it is only for types)."""
-    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(ast.parse(path.read_text())))
     for_types = {
         node
-        for block in ast.walk(tree)
+        for block in nodes
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
-    for node in ast.walk(tree):
+    found = []
+    for node in nodes:
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node in for_types
+            found += [(alias.name, node in for_types) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            for alias in node.names:
-                yield f"{node.module}.{alias.name}", node in for_types
+            found += [(f"{node.module}.{alias.name}", node in for_types) for alias in node.names]
+    return found
 
 
 def allowed(module: str, target: str) -> bool:
@@ -92,16 +91,16 @@ def allowed(module: str, target: str) -> bool:
     return any(target == low or target.startswith(low + ".") for low in BELOW[room])
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_imports_go_down(path: Path) -> None:
-    module = dotted(path)
-    if module == "" or module.split(".")[0] in TOP:
-        return
-    assert module.split(".")[0] in BELOW, f"{module} is in no room of the plan"
-    for name, only_types in imports(path):
-        if name.startswith("calibrant.") and not only_types:
-            target = name.removeprefix("calibrant.")
-            assert allowed(module, target), f"{module} must not import {target}"
+def test_imports_go_down() -> None:
+    for path in modules():
+        module = dotted(path)
+        if module == "" or module.split(".")[0] in TOP:
+            continue
+        assert module.split(".")[0] in BELOW, f"{module} is in no room of the plan"
+        for name, only_types in imports(path):
+            if name.startswith("calibrant.") and not only_types:
+                target = name.removeprefix("calibrant.")
+                assert allowed(module, target), f"{module} must not import {target}"
 
 
 def test_effects_do_not_know_each_other() -> None:
@@ -114,13 +113,13 @@ def test_effects_do_not_know_each_other() -> None:
                 assert target in shared | {path.stem}, f"{path.name} imports effect {target}"
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_one_room_for_each_library(path: Path) -> None:
-    room = dotted(path).split(".")[0]
-    for name, only_types in imports(path):
-        for library, rooms in ROOMS_OF_LIBRARIES.items():
-            if (name == library or name.startswith(library + ".")) and not only_types:
-                assert room in rooms, f"{dotted(path)} imports {library}, which belongs in {sorted(rooms)}"
+def test_one_room_for_each_library() -> None:
+    for path in modules():
+        room = dotted(path).split(".")[0]
+        for name, only_types in imports(path):
+            for library, rooms in ROOMS_OF_LIBRARIES.items():
+                if (name == library or name.startswith(library + ".")) and not only_types:
+                    assert room in rooms, f"{path} imports {library}, which belongs in {sorted(rooms)}"
 
 
 def test_no_circles() -> None:
