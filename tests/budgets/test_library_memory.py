@@ -21,7 +21,6 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("size", "count", "budget"),
     [
-        (1024, 50, 100_000_000),
         (1024, 100, 100_000_000),
         pytest.param(2048, 200, 300_000_000, marks=pytest.mark.soak),
     ],

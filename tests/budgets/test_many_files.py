@@ -50,7 +50,7 @@ def test_ls(many):
     assert len(found["exposures"]) == COUNT and not found["problems"]
 
 
-@pytest.mark.parametrize("method", ["median", "mean"])
+@pytest.mark.parametrize("method", ["median", pytest.param("mean", marks=pytest.mark.soak)])
 def test_combine(many, tmp_path, method):
     done = limited("combine", many, "--out", tmp_path / "o.fits", "--method", method, "--json")
     assert done.returncode == 0, done.stderr

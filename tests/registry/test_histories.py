@@ -30,7 +30,7 @@ STRICT = CAMERA.model_copy(update={"tolerance": {"temperature": 0.2}, "levels": 
 DAY = 86_400_000_000
 NOON = 1_731_067_200_000_000
 TAGS = ("default", "lab", "mine")
-SEEDS = range(60 if os.environ.get("CALIBRANT_SOAK") else 6)
+SEEDS = range(60 if os.environ.get("CALIBRANT_SOAK") else 3)
 
 
 class History:

@@ -12,7 +12,7 @@ from pathlib import Path
 from calibrant.registry.database import Database
 
 HERE = Path(__file__).parent
-SECONDS = 30 if os.environ.get("CALIBRANT_SOAK") else 5
+SECONDS = 30 if os.environ.get("CALIBRANT_SOAK") else 3
 
 
 def module(name):
