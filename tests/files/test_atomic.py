@@ -186,10 +186,13 @@ def test_an_interrupt_at_any_moment_leaves_whole_files_and_no_other(tmp_path):
         child = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        assert child.stdout.readline() == b"ready\n"
-        time.sleep(pause)
-        child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=60)
+        try:
+            assert child.stdout.readline() == b"ready\n"
+            time.sleep(pause)
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=60)
+        finally:
+            child.kill()  # it writes for ever, where the signal was ignored
         assert b"KeyboardInterrupt" in errors
         for path in folder.iterdir():
             assert not path.name.startswith("."), f"trial {trial}: {path.name} was left"
