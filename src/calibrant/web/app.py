@@ -21,6 +21,7 @@ from calibrant.web.session import Session
 from calibrant.web.shelf import Shelf
 
 STATIC = Path(__file__).parent / "static"
+PLOTS = Path(__file__).parents[1] / "report" / "static"
 PAGE = "viewer/index.html"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 TYPES: Mapping[str, str] = {
@@ -83,10 +84,19 @@ def create(
     return app
 
 
-def static_table(root: Path = STATIC) -> dict[str, Path]:
-    """Address below /static -> packaged file; nothing else is ever served, whatever the address says."""
-    files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
-    return {path.relative_to(root).as_posix(): path for path in files if path.suffix in TYPES}
+def static_table(*roots: Path) -> dict[str, Path]:
+    """Address below /static -> packaged file; nothing else is ever served, whatever the address says.
+
+    Parameters
+    ----------
+    *roots : Path
+        Folders; by default the viewer's own, and that of the report for the library of plots.
+    """
+    found: dict[str, Path] = {}
+    for root in roots or (PLOTS, STATIC):
+        files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
+        found |= {path.relative_to(root).as_posix(): path for path in files if path.suffix in TYPES}
+    return found
 
 
 def _static_route(table: Mapping[str, Path]) -> Callable[[Request], Response]:

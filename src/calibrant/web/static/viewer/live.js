@@ -57,10 +57,13 @@ export class Live {
   /** What can be opened, and the other pages. */
   offer() {
     const { images, focal = [], registry } = this.session;
-    const choices = images.map((/** @type {any} */ one) => new Option(`${one.name}${one.shape ? ` (${one.shape.join(' × ')})` : ''}`, one.id));
+    const planes = new Set(focal.map((/** @type {any} */ one) => one.id));
+    const single = images.filter((/** @type {any} */ one) => !planes.has(one.id));
+    const choices = single.map((/** @type {any} */ one) => new Option(`${one.name}${one.shape ? ` (${one.shape.join(' × ')})` : ''}`, one.id));
     byId('open').replaceChildren(new Option('+ Open', ''), ...choices);
-    const places = [...focal.map((/** @type {any} */ one) => [one.title, `focal/${encodeURIComponent(one.id)}`]), ...(registry ? [['Registry', 'registry']] : [])];
-    byId('places').replaceChildren(...places.map(([words, href]) => Object.assign(document.createElement('a'), { textContent: words, href })));
+    byId('focal').replaceChildren(new Option('Focal plane', ''), ...focal.map((/** @type {any} */ one) => new Option(one.title, one.id)));
+    byId('focal').hidden = !focal.length;
+    byId('registry').hidden = !registry;
   }
 
   follow() {

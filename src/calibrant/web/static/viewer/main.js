@@ -13,6 +13,7 @@ import { byId, Panels } from './panels.js';
 import { Stage } from './stage.js';
 import { fresh, mended } from './state.js';
 import { Status } from './status.js';
+import { tools } from './tools/all.js';
 
 const app = new App(new Api());
 app.panels = new Panels(app);
@@ -25,6 +26,7 @@ new Status(app);
 keys(app, navigator);
 help(app);
 marks(app);
+tools(app);
 const live = new Live(app);
 
 /** An image the session does not hold is said, not shown. */

@@ -31,7 +31,7 @@ export function header(app) {
       const [{ cards: all }, from] = await Promise.all([app.api.image(frame.image, 'header'), app.api.image(frame.image, 'provenance')]);
       held = all;
       cards();
-      origin.replaceChildren(...origins(from, app));
+      origin.replaceChildren(...origins(from));
       const quantities = (meta?.quantities ?? []).slice(0, 200).map((one) => [`${one.name} ${one.place}`.trim(), `${told(one.value)}${one.sigma ? ` ± ${told(one.sigma, 2)}` : ''} ${one.unit}`]);
       known.replaceChildren(facts([...Object.entries(meta?.exposure ?? {}), ...(/** @type {any} */ (quantities))]));
     } catch (reason) {
@@ -47,20 +47,20 @@ export function header(app) {
   });
 }
 
-/** @param {any} from @param {import('../app.js').App} app */
-function origins(from, app) {
+/** @param {any} from */
+function origins(from) {
   const words = (/** @type {any} */ value) => (value && typeof value === 'object' ? Object.entries(value).map(([name, one]) => `${name} ${one}`).join(', ') : value);
   const rows = ['kind', 'instrument', 'effect', 'created', 'epoch', 'identity', 'keys', 'options', 'versions'].map((name) => [name, words(from[name])]);
   const steps = (from.history ?? []).map((/** @type {any} */ step) => el('li', {}, `${step.effect}${step.product ? ` by ${step.product.slice(0, 19)}` : ''}${step.note ? `: ${step.note}` : ''}`));
-  const parents = (from.parents ?? []).map((/** @type {string} */ one) => el('li', {}, linked(one, app)));
+  const parents = (from.parents ?? []).map((/** @type {string} */ one) => el('li', {}, linked(one)));
   const inputs = (from.inputs ?? []).map((/** @type {any} */ one) => el('li', {}, one.name));
   const notes = (from.notes ?? []).map((/** @type {string} */ one) => el('li', {}, one));
   const part = (/** @type {string} */ title, /** @type {any[]} */ items) => (items.length ? [el('h3', {}, title), el('ul', {}, ...items)] : []);
   return [facts(/** @type {any} */ (rows)), ...part('Steps', steps), ...part('Made with', parents), ...part(`Made of ${inputs.length} files`, inputs.slice(0, 60)), ...part('Notes', notes)];
 }
 
-/** @param {string} identity @param {import('../app.js').App} app */
-function linked(identity, app) {
+/** A product by its name; where a registry is open, a way to its page. @param {string} identity */
+function linked(identity) {
   const words = identity.slice(0, 19);
-  return /** @type {any} */ (app).registry ? el('a', { href: `registry/products/${identity}` }, words) : words;
+  return document.getElementById('registry')?.hidden ? words : el('a', { href: `registry/products/${identity}` }, words);
 }

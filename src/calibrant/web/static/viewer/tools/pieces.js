@@ -38,6 +38,11 @@ export function pieces(app) {
     list.replaceChildren(...some.map((one) => el('li', {}, el('button', { type: 'button', 'data-testid': `piece-${one.name}`, onclick: () => open(app, one.image) }, one.name))));
   }
 
+  const choice = /** @type {HTMLSelectElement} */ (document.getElementById('focal'));
+  choice.addEventListener('change', () => {
+    if (choice.value) open(app, choice.value);
+    choice.value = '';
+  });
   app.on('change', show);
   app.on('image', show);
   app.overlay((context, frame, toScreen) => {
