@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,14 +92,15 @@ class Shelf:
         FileError
             If a path that was named is missing. Files that cannot be shown have their sentence instead.
         """
-        found: list[str] = []
-        for path in paths:
-            given = Path(path)
-            if given.is_dir():
-                found += self._add_folder(given)
+        given, found = [Path(path) for path in paths], list[str]()
+        alike = Counter(path.name for path in given)
+        for path in given:
+            if path.is_dir():
+                found += self._add_folder(path)
             else:
-                found += self.add_file(given)
-        return found
+                whose = f"{path.resolve().parent.name}/" if alike[path.name] > 1 else ""
+                found += self.add_file(path, whose + path.name)
+        return list(dict.fromkeys(found))
 
     def add_file(self, path: str | os.PathLike[str], name: str | None = None, key: str = "") -> list[str]:
         """One file; its links are resolved now, once.
@@ -171,7 +173,7 @@ class Shelf:
 
     def _put(self, entry: Entry) -> str:
         with self._lock:
-            self._entries[entry.id] = entry
+            self._entries.setdefault(entry.id, entry)  # the same file once more
         return entry.id
 
     def stand(self, image: str, viewable: Viewable) -> None:
