@@ -15,6 +15,7 @@ from calibrant.effects._stray_shepard import Shepard, as_published
 from calibrant.errors import HistoryError, OptionError, SelectionError, ShapeError, UnitError
 from calibrant.frame import DQ, Frame
 from calibrant.instrument.slices import Line, slice_map
+from calibrant.simulate.slicer import Scene, make
 
 ROWS, COLS = 256, 260
 SLICES = slice_map(
@@ -114,7 +115,8 @@ def test_stray_light_is_found_with_honest_errors():
 def test_without_the_wings_the_slices_themselves_are_taken_for_stray_light():
     """The twin: what spills into the gaps is twice the stray light."""
     true = stray()
-    found = stray_light.measure(taken(LAMP, true, np.random.default_rng(3)), SLICES, wings=None)
+    frame = taken(LAMP, true, np.random.default_rng(3))
+    found = stray_light.measure(frame, SLICES, method="shepard", wings=None)
     assert np.nanmean((found.planes["data"] - true)[INSIDE]) > 0.5 * true.mean()
 
 
@@ -164,6 +166,27 @@ def test_row_kernels_are_the_matrix_product():
         second = 0.02 * 45.0**2 / (45.0**2 + away**2)
         expected = first[:, :130] @ light[row, :130] + second[:, 130:] @ light[row, 130:]
         assert np.allclose(total[row], expected, rtol=1e-9)
+
+
+def test_gaps_of_three_pixels_are_too_narrow_to_interpolate_between():
+    scene, some = Scene.load("miri-mrs"), np.s_[400:600]
+    made = make(scene, "internal", "CV3", np.random.default_rng(9))
+    frame = Frame(*(plane[some] for plane in (made.frame.data, made.frame.variance)), unit="adu/s")
+    frame = replace(frame, dq=made.frame.dq[some])
+    slices = replace(
+        scene.slices,
+        reference=scene.slices.reference[some],
+        **{name: getattr(scene.slices, name)[some] for name in ("ids", "alpha", "beta", "wavelength")},
+    )
+    inside, true = slices.ids > 0, made.truth.planes["stray"][some]
+    found = stray_light.measure(frame, slices)
+    other = stray_light.measure(frame, slices, method="shepard")
+    error = {name: one.data - true for name, one in (("auto", found), ("shepard", other))}
+    assert np.abs(error["auto"][inside]).max() < 0.05 * true[inside].mean()
+    assert np.abs(np.nanmedian(error["shepard"][inside])) > 3  # the twin
+    assert found.provenance.options["method"] == "rows" and "too narrow" in found.provenance.notes[0]
+    pulls = error["auto"][inside] / np.sqrt(found.planes["variance"][inside])
+    assert 0.5 < np.sqrt(np.mean(pulls**2)) < 2.5
 
 
 def test_strength_and_pedestal_of_a_row_kernel_are_found():

@@ -48,7 +48,10 @@ KIND = Kind(
         "pedestal": "Level that does not depend on the light, of a row kernel.",
     },
 )
-METHODS = ("shepard", "as_published", "rows")
+AUTO = "auto"
+METHODS = (AUTO, "shepard", "as_published", "rows")
+NARROW = 0.15  # of the pixels of gaps: if more stand out, it is the slices that shine into them
+SAFE = 2  # pixels beside slices beyond which their spill is small
 FIT = "fit"
 SCATTERS = 3.0  # sigmas of the gaps above their level: only brighter pixels scatter
 PASSES = 3
@@ -80,7 +83,7 @@ def measure(
     frame: Frame,
     slices: SliceMap,
     *,
-    method: str = "shepard",
+    method: str = AUTO,
     radius: float = 50.0,
     power: float = 1.0,
     disc: bool = True,
@@ -102,7 +105,8 @@ def measure(
     method : str
         ``shepard``: interpolated from the gaps with weights that fall with distance; ``rows``: the light of
         the slices spread along rows by `kernels`, and a pedestal; ``as_published``: Shepard's as in the
-        notebook, 18 % low, on the whole mask, without errors.
+        notebook, 18 % low, on the whole mask, without errors; ``auto``: shepard, but rows where gaps are too
+        narrow, so that many of their pixels stand out.
     radius, power, disc : float, float, bool
         Of Shepard's weights, ((R - d) / (R d))^k up to R/2 pixels away; within a disc, or a square.
     margin : int
@@ -151,7 +155,19 @@ def measure(
         found = _by_rows(clean, kernels or (RowKernel(),), gaps, fit_strength, clip)
     else:
         found = _by_distance(clean, shepard, gaps, clip, least)
+    if method == AUTO:
+        method = "shepard"
+        lost = 1 - found.used.sum() / scene.gaps.sum()
+        if lost > NARROW and slices.gaps(max(margin, SAFE)).any():
+            options = {"wings": wings, "kernels": kernels, "fit_strength": fit_strength, "clip": clip}
+            other = measure(frame, slices, method="rows", margin=max(margin, SAFE), **options)  # type: ignore[arg-type]
+            return _with_note(other, f"{lost:.0%} of the pixels of gaps stand out: too narrow for shepard")
     return _product(loaded, slices, clean, found, taken, sigma, _record(locals()))
+
+
+def _with_note(product: Product, note: str) -> Product:
+    old = product.provenance
+    return replace(product, provenance=replace(old, notes=(note, *old.notes)))
 
 
 def _check_options(method: str, margin: int, wings: float | str | None, clip: float, least: float) -> None:
@@ -288,6 +304,7 @@ def _by_rows(
     for i, one in enumerate(free):
         for j, other in enumerate(free):
             error += covariance[i, j] * one * other
+    error += _model_error(scene.values - stray, numbers, used) ** 2
     return _Found(stray, error, used, _numbers(strengths, covariance))
 
 
