@@ -16,7 +16,7 @@ from calibrant.instrument.sections import bounds
 from calibrant.web import painted
 from calibrant.web.images import Piece, Viewable
 from calibrant.web.painted import Amplifier
-from calibrant.web.patchwork import Patch, Patchwork
+from calibrant.web.patchwork import Patch, Patchwork, Uniform
 from calibrant.web.planes import Plane
 from calibrant.web.shelf import Shelf
 
@@ -220,11 +220,13 @@ def _images(
 
 def _flags(
     group: Group, corner: Mapping[str, tuple[int, int]], size: tuple[int, int], whole: tuple[int, int]
-) -> Plane | None:
-    parts = [(member, member.view.dq) for member in group.members]
-    patches = [Patch(dq, *corner[m.detector], size) for m, dq in parts if dq is not None and dq.shape == size]
-    if not patches:
-        return None
+) -> Plane:
+    """Flags of the members, none where they have none; in the gaps, that nothing is there."""
+    patches = []
+    for member in group.members:
+        own = member.view.dq
+        shown = own if own is not None and own.shape == size else Uniform(0, size[1])
+        patches.append(Patch(shown, *corner[member.detector], size))
     return Plane("dq", "", Patchwork(whole, patches, np.dtype(np.uint32), BETWEEN))
 
 

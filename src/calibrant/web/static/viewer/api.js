@@ -17,6 +17,7 @@
  * @property {Plane[]} planes
  * @property {import('./stretch.js').Summary} limits of the plane and read shown first
  * @property {any[]} amplifiers
+ * @property {any[]} [pieces] detectors of a focal plane: name, image, rows, cols
  * @property {{bit: number, name: string, sentence: string, colour: string}[]} dq
  * @property {boolean} sky
  * @property {any} exposure

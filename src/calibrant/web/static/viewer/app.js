@@ -41,6 +41,8 @@ import { Tiles } from './tiles.js';
 const BUDGET = 512 * 2 ** 20;
 /** Pixels flagged as both have never seen data: DO_NOT_USE and NON_SCIENCE. */
 const NO_DATA = 1 | (1 << 9);
+/** Between the detectors of a focal plane. */
+const GAP = [22, 24, 28];
 
 export class App {
   /** @param {import('./api.js').Api} api @param {{budget?: number}} [options] */
@@ -321,6 +323,7 @@ export class App {
       limits,
       lut: table(frame.colours),
       ...blanks(frame.colours.map),
+      ...(this.meta(frame)?.pieces?.length ? { none: GAP } : {}),
       shown: dq.filter(({ name }) => frame.masks.shown[name] ?? true).reduce((all, one) => (all | bit(one)) >>> 0, 0),
       blank: NO_DATA,
       alpha: frame.masks.alpha,
