@@ -170,6 +170,8 @@ def typed(line: str, page: str) -> str:
         return ""
     if words[1] == "simulate":
         words += ["--size", SMALL, "--quiet"]
+    if words[1] == "reduce" and page == "README.md":
+        words += ["--no-plots"]  # the tutorial makes them
     target = None
     if ">" in words:
         target = Path(words[-1])

@@ -217,13 +217,13 @@ def test_a_file_that_is_gone_is_told_before_pixels_are_read(raw, night, tmp_path
 
 
 @pytest.fixture
-def movable(night, tmp_path):
-    """Science frames alone, and a registry of their masters, whose files may be lost."""
-    whole = reduce(night, out=tmp_path / "reduced", changes=OFF)
-    with Registry.create(tmp_path / "own.db") as registry:
-        register(whole, registry)
-        certify(registry, whole.summary.masters)
-        yield without(night, "flat*", "bias*", "dark*"), registry, tmp_path / "reduced" / "masters", whole
+def movable(night, library, registry, tmp_path):
+    """Science frames alone, and a registry of their masters, whose files may be lost: they are put back."""
+    folder, whole = library
+    masters = folder / "reduced" / "masters"
+    kept = shutil.copytree(masters, tmp_path / "kept")
+    yield without(night, "flat*", "bias*", "dark*"), registry, masters, whole
+    shutil.copytree(kept, masters, dirs_exist_ok=True)
 
 
 def lose(kind, masters, whole):
