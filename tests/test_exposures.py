@@ -178,8 +178,17 @@ def test_a_broken_table_of_kinds_is_told(night: Path, tmp_path: Path) -> None:
 def test_the_instrument_may_be_found_in_the_headers(tmp_path: Path) -> None:
     write(tmp_path / "one" / "flat1.fit", INSTRUME="SBIG STL-1001 3 CCD Camera", IMAGETYP="Light Frame")
     assert Exposures.scan(tmp_path / "one", "auto")[0].kind == "flat"
-    write(tmp_path / "one" / "flat2.fit", INSTRUME="other", IMAGETYP="Light Frame")
-    assert Exposures.scan(tmp_path / "one", "auto").instrument.name == "generic-ccd"
+    write(tmp_path / "one" / "another.fit", INSTRUME="other", IMAGETYP="Light Frame")
+    found = Exposures.scan(
+        tmp_path / "one", "auto"
+    )  # one foreign file, though it comes first, changes nothing
+    assert found.instrument.name == "stl1001" and found[0].kind == "flat" and len(found) == 1
+    assert "another.fit: left out: it is of no instrument that is known" in found.problems[0].sentence
+    write(tmp_path / "one" / "third.fit", INSTRUME="other", IMAGETYP="Light Frame")
+    found = Exposures.scan(tmp_path / "one", "auto")
+    assert found.instrument.name == "generic-ccd" and len(found) == 2
+    assert "it is of stl1001, and most files here are of no" in found.problems[0].sentence
+    assert len(Exposures.scan(tmp_path / "one", "stl1001")) == 3
 
 
 # --- selecting ---

@@ -18,19 +18,26 @@ from calibrant.stats import MAD_TO_STD, finite_median
 
 CHANCE = 1e-6  # of a quiet pixel to be called unstable
 MEDIAN_ERROR = 1.2533  # of a median over that of a mean
-OWN = 0  # kind of a law: of the pixel itself
+OWN, MEDIAN = 0, 1  # kinds of a law: of the pixel itself, of the median pixel
 HITS = 2  # values rejected that particles may have made, besides a tenth of all
 
 
 class Energies(NamedTuple):
     """Of the normal pixels that show an energy of their own, eV; as they stand if there are none.
 
-    The median, its error, and the width beyond the errors of the pixels.
+    The median, its error, and the width beyond the errors of the pixels; `borrowed`: the share of all pixels
+    that follow the law of the median one.
     """
 
     median: float = math.nan
     sigma: float | None = None
     width: float = 0.0
+    borrowed: float = 0.0
+
+    @property
+    def uncertainty(self) -> float:
+        """Of the energy of a pixel that has none of its own, eV."""
+        return math.hypot(self.width, self.sigma or 0.0)
 
 
 def flags(planes: Mapping[str, NDArray[Any]], freedom: int, frames: int) -> NDArray[np.uint32]:
@@ -58,15 +65,16 @@ def flags(planes: Mapping[str, NDArray[Any]], freedom: int, frames: int) -> NDAr
 
 def energies_of(planes: Mapping[str, NDArray[Any]], dq: NDArray[np.uint32]) -> Energies:
     """The energies of normal pixels; `planes` with the kind of their law."""
+    borrowed = np.count_nonzero(planes["kind"] == MEDIAN) / planes["kind"].size
     normal = (thin(planes["kind"]) == OWN) & (thin(dq) == 0)
     found = thin(planes["energy"])[normal].astype(np.float64)
     if found.size < 3:
-        return Energies()
+        return Energies(borrowed=borrowed)
     middle = finite_median(found)
     seen = MAD_TO_STD * finite_median(np.abs(found - middle))
     noise = finite_median(thin(planes["energy_variance"])[normal])
     width = math.sqrt(max(seen**2 - noise, 0.0))
-    return Energies(middle, MEDIAN_ERROR * seen / math.sqrt(found.size), width)
+    return Energies(middle, MEDIAN_ERROR * seen / math.sqrt(found.size), width, borrowed)
 
 
 def quantities(
@@ -102,7 +110,7 @@ def quantities(
     sigma = MEDIAN_ERROR * MAD_TO_STD * finite_median(np.abs(spread)) / math.sqrt(max(int(good.sum()), 1))
     found = [Quantity("rate", middle, sigma, "adu/s")]
     if "energy" in planes:
-        found += _law(planes, energies, law, reference)
+        found += _law(energies, law, reference)
     found += [
         *(
             Quantity(f"{word}temperature{end}", value, None, "C")
@@ -124,11 +132,8 @@ def quantities(
     return found + ([Quantity("chi2", chi2)] if math.isfinite(chi2) else [])
 
 
-def _law(
-    planes: Mapping[str, NDArray[Any]], energies: Energies, law: Law, reference: float
-) -> list[Quantity]:
-    own = thin(planes["covariance"]) != 0  # pixels of the median law have none
-    energy, sigma, width = energies
+def _law(energies: Energies, law: Law, reference: float) -> list[Quantity]:
+    energy, sigma, width, borrowed = energies
     found = [Quantity("level_energy", law.energy, law.sigma, "eV")] if not law.assumed else []
     if math.isnan(energy):
         energy, sigma = law.energy, law.sigma
@@ -141,7 +146,7 @@ def _law(
         Quantity("activation_energy", energy, sigma, "eV"),
         Quantity("doubling_temperature", step, None if sigma is None else abs(step * sigma / energy), "K"),
         *found,
-        Quantity("median_law_fraction", float(np.mean(~own))),
+        Quantity("median_law_fraction", borrowed),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -267,15 +268,21 @@ def _finish(
         for name in ("energy", "energy_variance", "covariance", "energy_response", "law_chi2"):
             planes.pop(name, None)
     else:
-        planes["energy_variance"][median] = energies.width**2
+        planes["energy_variance"][median] = energies.uncertainty**2
         if median.any():
             record.notes.append(
-                f"{100 * median.mean():.3g} % of the pixels show no positive rate at two temperatures: they "
-                f"follow the law of the median pixel, E = {design.law.energy:.3f} eV +- {energies.width:.3f}"
+                f"{100 * energies.borrowed:.3g} % of the pixels show no positive rate at two temperatures: "
+                f"they follow the law of the median pixel, E = {_told_energy(design.law.energy, energies)}"
             )
         if design.x.size == 2:
             planes.pop("law_chi2")
     return {**planes, "dq": dq}, energies
+
+
+def _told_energy(value: float, energies: Energies) -> str:
+    sigma = energies.uncertainty
+    places = min(max(1 - math.floor(math.log10(sigma)), 3), 6) if sigma > 0 else 3
+    return f"{value:.{places}f}" + (f" +- {sigma:.{places}f} eV" if sigma > 0 else " eV")
 
 
 def _units(planes: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import glob
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,13 +19,15 @@ from calibrant.files.header import HDU, Contents, Header, inspect, scan_headers
 from calibrant.files.layouts import refuse_several
 from calibrant.files.ramp import find_ramp, four_axes
 from calibrant.frame import Exposure, Frame
-from calibrant.instrument import Instrument, load, recognise
+from calibrant.instrument import Instrument, load
+from calibrant.instrument import names as instrument_names
 from calibrant.instrument.model import PLANE_KEYS
 from calibrant.instrument.rules import base_name, name_pattern
 
 Progress = Callable[[int, int, str], None]
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 AUTO = "auto"
+GENERAL = "generic-ccd"
 FORM = "CALFORM"  # card of files of ours: "product" or "frame"
 SUFFIX = re.compile(r"\.(fits?|fts)(\.(gz|fz))?$", re.IGNORECASE)
 TOPS = {"|u1": 255.0, ">i2": 32767.0}
@@ -97,7 +100,11 @@ def scan(
     headers: Iterable[tuple[str, Contents | CalibrantError]] = scan_headers(files)
     if instrument == AUTO:
         headers = list(headers)
-        chosen = _recognised([(c.header(), path) for path, c in headers if isinstance(c, Contents)])
+        known = {path: c.header() for path, c in headers if isinstance(c, Contents)}
+        chosen, others = _recognised({p: h for p, h in known.items() if h.get(FORM) != "product"})
+        headers = [one for one in headers if one[0] not in others]
+        for path, sentence in others.items():
+            found.add_problem(path, sentence)
     else:
         chosen = resolve(instrument)
     for done, (path, contents) in enumerate(headers, 1):
@@ -238,15 +245,25 @@ def _done_by_us(header: Header) -> frozenset[str]:
     return frozenset(line.replace(",", " ").split(maxsplit=1)[0] for line in told if line.strip())
 
 
-def _recognised(files: list[tuple[Header, str]]) -> Instrument:
-    """The instrument that all headers are of, our masters aside; the general one if they differ."""
-    files = [(header, path) for header, path in files if header.get(FORM) != "product"]
-    if not files:
-        return load("generic-ccd")
-    chosen = load(recognise(*files[0]))
-    if chosen.recognise and not all(chosen.recognises(*file) for file in files[1:]):
-        return load("generic-ccd")
-    return chosen
+def _recognised(files: Mapping[str, Header]) -> tuple[Instrument, dict[str, str]]:
+    """The instrument of most files, and why the others are left out: path -> sentence."""
+    known = [load(name) for name in instrument_names()]
+    of = {
+        path: next((one.name for one in known if one.recognises(header, path)), GENERAL)
+        for path, header in files.items()
+    }
+    counts = Counter(of.values())
+    most = max(counts, key=lambda name: (counts[name], name != GENERAL), default=GENERAL)
+    return load(most), {
+        path: f"left out: {_whose(name)}, and most files here are {_whose(most).removeprefix('it is ')}; "
+        f"name its instrument, or give it a folder of its own"
+        for path, name in of.items()
+        if name != most
+    }
+
+
+def _whose(name: str) -> str:
+    return "it is of no instrument that is known" if name == GENERAL else f"it is of {name}"
 
 
 # --- paths ---
