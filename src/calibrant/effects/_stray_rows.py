@@ -148,8 +148,9 @@ def fitted(
         normal = columns.T @ columns
         found = np.linalg.lstsq(normal, columns.T @ values[used], rcond=None)[0]
         rest = values[used] - columns @ found
-        sigma = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
-        keep = np.abs(rest) <= clip * sigma
+        middle = np.median(rest)  # not 0: hot pixels pull the fit away from all others
+        sigma = 1.4826 * float(np.median(np.abs(rest - middle)))
+        keep = np.abs(rest - middle) <= clip * sigma
         if keep.all() or sigma == 0:
             break
         last, used = used, used.copy()
