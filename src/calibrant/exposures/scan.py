@@ -255,7 +255,7 @@ def _recognised(files: Mapping[str, Header]) -> tuple[Instrument, dict[str, str]
     counts = Counter(of.values())
     most = max(counts, key=lambda name: (counts[name], name != GENERAL), default=GENERAL)
     return load(most), {
-        path: f"left out: {_whose(name)}, and most files here are {_whose(most).removeprefix('it is ')}; "
+        path: f"left out: {_whose(name)}, and the files here were read as of {most}; "
         f"name its instrument, or give it a folder of its own"
         for path, name in of.items()
         if name != most
