@@ -93,11 +93,14 @@ class Chart:
         )
 
     def reach(self, axis: str) -> tuple[float, float]:
-        """Least and greatest value along ``x`` or ``y``; of the latter with its levels."""
+        """Least and greatest value along ``x`` or ``y``; of the latter with its levels and usual bars."""
         values = np.concatenate([getattr(one, axis) for one in self.series])
-        if axis == "y" and self.levels:
-            values = np.append(values, [value for value, _ in self.levels])
-        return float(values.min()), float(values.max())
+        low, high = float(values.min()), float(values.max())
+        if axis == "y":
+            bar = 0.0 if self.ylog else _usual([one.sigma for one in self.series if one.sigma is not None])
+            ends = [low - bar, high + bar, *(value for value, _ in self.levels)]
+            low, high = min(ends), max(ends)
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,12 @@ TRENDS = 6
 """Quantities of a history that are drawn, the first ones."""
 
 
+def _usual(sigmas: Sequence[F8]) -> float:
+    """The median of the bars: a few large ones at an edge are cut, so that the others are seen."""
+    known = np.concatenate([np.zeros(0), *(sigma[np.isfinite(sigma)] for sigma in sigmas)])
+    return float(np.median(known)) if known.size else 0.0
+
+
 def charts(product: Product, name: str) -> list[Chart]:
     """The charts of a product; those whose columns it does not have, or without a number, are left out.
 
@@ -308,7 +317,7 @@ def _trend(product: Product) -> Iterator[Chart]:
                     "where", "sigma")  # fmt: skip
         series = [one for part, each in _by(own, spec.by, name) for one in _curves(part, each, spec)]
         if series and max(len(one.x) for one in series) > 1:
-            yield Chart(spec.key, spec.title, TIME, head(name, ""), series, time=True)
+            yield Chart(spec.key, spec.title, TIME, f"{plain(name)}, in its unit", series, time=True)
 
 
 def together(found: Iterable[tuple[str, Chart]]) -> list[Chart]:

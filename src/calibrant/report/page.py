@@ -229,6 +229,7 @@ def _plain(chart: Chart) -> Mapping[str, Any]:
         "ylog": chart.ylog,
         "time": chart.time,
         "names": names,
+        "reach": [low, high],
         "levels": [[value, word] for value, word in chart.levels],
         "series": [
             {

@@ -219,7 +219,9 @@ def _state(entry: Entry) -> str:
         f"{tag}: {'always' if begin is None and end is None else f'{_edge(begin)} to {_edge(end)}'}"
         for tag, begin, end in entry.validity
     )
-    verified = {True: "", False: "its last verification failed", None: "never verified"}[entry.verified]
+    verified = {True: "", False: "its last verification failed", None: "no verification recorded"}[
+        entry.verified
+    ]
     return ", ".join(part for part in (f"{entry.state}{f' ({spans})' if spans else ''}", verified) if part)
 
 

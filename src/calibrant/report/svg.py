@@ -121,7 +121,7 @@ def _grid(chart: Chart, x: Axis, y: Axis) -> Iterator[Markup]:
     ).format((low + high) / 2, chart.ylabel)
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "tick") -> Markup:
+def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "number") -> Markup:
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
         kind, x, y, anchor, text
     )
@@ -130,7 +130,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "tic
 def _tick(value: float, axis: Axis, time: bool) -> str:
     if time:
         when = datetime.fromtimestamp(value, UTC)
-        return when.strftime("%Y-%m-%d" if axis.high - axis.low > 2 * 86400 else "%H:%M")
+        return when.strftime("%Y-%m-%d" if axis.high - axis.low > 2 * 86400 else "%m-%d %H:%M")
     power = round(math.log10(value)) if axis.log and value > 0 else 0
     if axis.log and math.isclose(value, 10.0**power) and not -3 <= power <= 5:
         return f"10{str(power).translate(RAISED)}"

@@ -69,7 +69,7 @@ def _chart(
         return
     detectors = {str(one.outline.keys.get("detector", "")) for one in several}
     series = list(_series(points, detectors))
-    if not series or max(len(one.x) for one in series) < 2:
+    if not any(len(np.unique(one.x)) > 1 for one in series):
         return
     items = [item for one in several for (own, _), item in one.numbers.bounds.items() if own == name]
     levels = [(edge, "limit") for edge in (items[0].low, items[0].high) if edge is not None] if items else []

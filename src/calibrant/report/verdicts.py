@@ -15,7 +15,7 @@ from calibrant.report.matter import Subject
 from calibrant.report.words import UNKNOWN, count, label, limits, number, plain, with_unit
 
 PASS, ATTENTION, FAIL, OPEN = "pass", "attention", "fail", "not verified"
-ORDER = (FAIL, ATTENTION, OPEN, PASS)
+ORDER = (FAIL, ATTENTION, PASS, OPEN)
 QUANTITY = "quantity."
 TABLE = "verdict"
 """The table of a product that judges its own quantities: quantity, place, value, low, high, verdict."""

@@ -88,6 +88,15 @@
       .join(" · ");
   }
 
+  /** Ticks of a time, UTC: days, or hours where there are few days. */
+  function dates(plot, splits) {
+    const days = (plot.scales.x.max - plot.scales.x.min) / 86400;
+    return splits.map((one) => {
+      const text = new Date(one * 1000).toISOString();
+      return days > 2 ? text.slice(0, 10) : `${text.slice(5, 10)} ${text.slice(11, 16)}`;
+    });
+  }
+
   function settings(chart, width, say) {
     const ink = colour("ink");
     const axis = (label, more) => ({
@@ -95,9 +104,7 @@
       values: (plot, splits) => splits.map((one) => (one == null ? "" : told(one, 10))),
       grid: { stroke: colour("rule"), width: 1 }, ticks: { stroke: colour("rule"), width: 1 }, ...more,
     });
-    const wide = chart.series.flatMap((one) => one.y);
-    const ends = [...wide, ...chart.levels.map(([value]) => value)];
-    const [low, high] = [Math.min(...ends), Math.max(...ends)];
+    const [low, high] = chart.reach;
     const room = 0.06 * (high - low) || 0.05 * Math.abs(high) || 1;
     const beside = (from, to) => 0.04 * (to - from) || 0.05 * Math.abs(to) || 1;
     const across = chart.xlog ? {} : {
@@ -107,7 +114,8 @@
     return {
       width, height: HEIGHT, legend: { show: false }, cursor: { drag: { x: true, y: true, uni: 20 }, focus: { prox: 20 } },
       scales: { x: { time: chart.time, distr: chart.xlog ? 3 : 1, ...across }, y: { distr: chart.ylog ? 3 : 1, ...range } },
-      axes: [axis(chart.x, { size: 40, ...(chart.time ? { values: undefined } : {}) }), axis(chart.y, { size: 76 })],
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      axes: [axis(chart.x, { size: 40, ...(chart.time ? { space: 90, values: dates } : {}) }), axis(chart.y, { size: 76 })],
       series: [{}, ...chart.series.map((one) => ({
         label: chart.names[one.name], stroke: colour(`c${one.colour}`), width: 1.4, spanGaps: true,
         paths: one.line ? undefined : () => null,
