@@ -6,6 +6,8 @@ boundaries of pixels, the structure of flats and a lamp that varies are in the s
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,12 @@ def bench(tmp_path_factory):
     return flats.through(*steps(flats, truth)), truth
 
 
+@pytest.fixture(scope="module")
+def measured(bench):
+    """The linearity by the name of its model, each measured once."""
+    return cache(lambda model: linearity.measure(bench[0], model=model))
+
+
 def steps(flats, truth):
     pairs = {**truth.tables["crosstalk"], "sigma": np.zeros(len(truth.tables["crosstalk"]["source"]))}
     amplifiers = crosstalk.amplifiers_table(flats.instrument.readouts(flats[0]), flats.shape)
@@ -55,9 +63,8 @@ def errors(product, truth, *, corrected=True):
 
 
 @pytest.mark.parametrize("model", ["polynomial", "spline"])
-def test_curves_are_the_true_ones(bench, model):
-    flats, truth = bench
-    product = linearity.measure(flats, model=model)
+def test_curves_are_the_true_ones(measured, bench, model):
+    product, truth = measured(model), bench[1]
     assert product.provenance.options["against"] == "photodiode"
     found = errors(product, truth)
     assert len(found) == 16 and found[0] < CLOSE
@@ -66,10 +73,9 @@ def test_curves_are_the_true_ones(bench, model):
     assert max(after) < 0.15  # per cent
 
 
-def test_coefficients_in_sigmas(bench):
+def test_coefficients_in_sigmas(measured, bench):
     """The curves are cubic, and so is the inverse to the third order."""
-    flats, truth = bench
-    product = linearity.measure(flats, model="polynomial")
+    product, truth = measured("polynomial"), bench[1]
     pulls, twin = [], []
     for q in product:
         if q.name == "c2":
