@@ -152,7 +152,7 @@ def test_a_history_is_drawn_over_time():
     table = {
         "detector": np.array(["S", "S"]), "epoch": np.array([0, 864_000_000_000]),
         "place": np.array(["", ""]),
-        "quantity": np.array(["noise", "noise"]), "value": np.array([5.0, 6.0]), 
+        "quantity": np.array(["noise", "noise"]), "value": np.array([5.0, 6.0]),
         "sigma": np.array([0.1, 0.1]),
     }  # fmt: skip
     (one,) = charts(Product("read_noise_trend", tables={"trend": table}), "trend")
