@@ -67,8 +67,8 @@ def bare_browser(driver: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A fresh page of 1280 x 800; what it logs as an error fails the test."""
+def page(browser: Browser, serve: Callable[..., Served]) -> Iterator[Page]:
+    """A fresh page of 1280 x 800, closed before its servers; what it logs as an error fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     troubles: list[str] = []
@@ -87,6 +87,7 @@ class Served:
     shelf: Shelf
     session: Session
     images: tuple[str, ...]
+    app: Any
 
 
 @pytest.fixture
@@ -102,8 +103,9 @@ def serve() -> Iterator[Callable[..., Served]]:
                 session.show(number, names[0])
             listening = bind()
             url = address(listening)
-            stack.enter_context(Background(create(shelf, session), listening))
-            return Served(url, shelf, session, tuple(entry.id for entry in shelf.entries()))
+            app = create(shelf, session)
+            stack.enter_context(Background(app, listening))
+            return Served(url, shelf, session, tuple(entry.id for entry in shelf.entries()), app)
 
         yield begin
 
