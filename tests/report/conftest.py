@@ -126,7 +126,7 @@ def texts(figure: Figure) -> list[str]:
     found = [text.get_text() for text in figure.texts]
     legends = list(figure.legends)
     for axes in figure.axes:
-        found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
+        found += [axes.get_title(), axes.get_title(loc="right"), axes.get_xlabel(), axes.get_ylabel()]
         found += [text.get_text() for text in axes.texts]
         legends += [axes.get_legend()] if axes.get_legend() else []
     return [*found, *(text.get_text() for legend in legends for text in legend.get_texts())]
