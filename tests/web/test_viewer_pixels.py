@@ -29,7 +29,7 @@ MAPS["diverging"] = "RdBu_r"
 
 
 @pytest.fixture(params=["webgl2", "canvas2d"])
-def painted(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+def painted(request: pytest.FixtureRequest, browser: Browser, serve: Any) -> Iterator[Page]:
     """A page in each of the two ways of painting."""
     chosen = browser if request.param == "webgl2" else request.getfixturevalue("bare_browser")
     context = chosen.new_context(viewport={"width": 900, "height": 700})

@@ -34,6 +34,13 @@ export class GlRenderer {
     const gl = /** @type {WebGL2RenderingContext|null} */ (canvas.getContext('webgl2', options));
     if (!gl) throw new Error('no WebGL2');
     this.gl = gl;
+    /** @type {Map<any, {texture: WebGLTexture, bytes: number}>} least recently used first */
+    this.textures = new Map();
+    this.bytes = 0;
+    /** @type {Record<string, WebGLUniformLocation|null>} */
+    this.at = {};
+    this.nothing = { key: '', id: '', data: new Uint32Array(1), rows: 1, cols: 1 };
+    this.straight = new Float32Array(BINS);
     this.prepare();
     canvas.addEventListener('webglcontextlost', (event) => {
       event.preventDefault();
@@ -45,23 +52,20 @@ export class GlRenderer {
     });
   }
 
+  /** All that a context holds; made again when it comes back. */
   prepare() {
     const gl = this.gl;
-    /** @type {Map<any, {texture: WebGLTexture, bytes: number}>} least recently used first */
-    this.textures = new Map();
+    this.textures.clear();
     this.bytes = 0;
     const program = /** @type {WebGLProgram} */ (gl.createProgram());
     gl.attachShader(program, compiled(gl, gl.VERTEX_SHADER, VERTEX));
     gl.attachShader(program, compiled(gl, gl.FRAGMENT_SHADER, FRAGMENT));
     gl.linkProgram(program);
     gl.useProgram(program);
-    /** @type {Record<string, WebGLUniformLocation|null>} */
     this.at = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
     gl.bindVertexArray(gl.createVertexArray());
     ['pixels', 'flags', 'colours', 'equal'].forEach((name, unit) => gl.uniform1i(this.at[name], unit));
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
-    this.nothing = { key: '', id: '', data: new Uint32Array(1), rows: 1, cols: 1 };
-    this.straight = new Float32Array(BINS);
   }
 
   /** @param {any} owner @param {number} bytes @param {(texture: WebGLTexture) => void} fill @param {number} unit */
@@ -115,7 +119,7 @@ export class GlRenderer {
   paint(paint) {
     const { gl, at } = this;
     this.bind(paint.lut, 1024, () => gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, paint.lut), 2);
-    const equal = paint.equal ?? this.straight ?? new Float32Array(BINS);
+    const equal = paint.equal ?? this.straight;
     this.bind(equal, 4 * BINS, () => {
       const bits = new Uint32Array(equal.buffer);
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.R32UI, BINS, 1, 0, gl.RED_INTEGER, gl.UNSIGNED_INT, bits);

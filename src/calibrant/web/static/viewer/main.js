@@ -1,6 +1,6 @@
 // @ts-check
 /** The page begins here. */
-import { Api } from './api.js';
+import { Api, Trouble } from './api.js';
 import { App } from './app.js';
 import { Controls } from './controls.js';
 import { Blinker, Tabs } from './frames.js';
@@ -29,20 +29,21 @@ marks(app);
 tools(app);
 const live = new Live(app);
 
-/** An image the session does not hold is said, not shown. */
-function checked() {
+/** Obey the address; an image that the session does not hold is said, and not asked for. @param {string} hash */
+function obey(hash) {
+  fromHash(hash, app.state);
   const held = new Set(live.session.images.map((/** @type {any} */ one) => one.id));
   const lost = app.state.frames.filter(({ image }) => image && !held.has(image));
+  for (const { image } of lost) app.known.set(image ?? '', new Trouble('This image is not open here.', 404));
   if (lost.length) app.say(`Not open here: the image of frame ${lost.map(({ number }) => number).join(', ')}. Open it with calibrant view.`);
+  app.changed({ frame: null, patch: {} });
 }
 
 /** @returns {Promise<void>} */
 async function begin() {
   const said = location.hash;
   await live.fetch();
-  fromHash(said, app.state);
-  app.changed({ frame: null, patch: {} });
-  checked();
+  obey(said);
   live.follow();
 }
 
@@ -52,8 +53,7 @@ addEventListener('hashchange', () => {
   Object.assign(app.state, whole);
   live.forget();
   live.merge();
-  fromHash(location.hash, app.state);
-  app.changed({ frame: null, patch: {} });
+  obey(location.hash);
 });
 
 app.keys.listen(document);
