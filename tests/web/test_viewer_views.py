@@ -303,8 +303,10 @@ def test_python_changes_only_what_it_asks_for(page: Page, serve: Serve, until: U
 
 
 def test_an_altered_file_is_said_and_not_mixed(
-    page: Page, serve: Serve, until: Until, tmp_path: Path
+    browser: Browser, serve: Serve, until: Until, tmp_path: Path
 ) -> None:
+    # Not `page`: the browser itself logs the refusals as errors.
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
     path = tmp_path / "frame.fits"
     write(Frame(np.full((1200, 1200), 5, np.float32), unit="adu"), path)
     opened(page, serve(path).url, until)

@@ -38,7 +38,7 @@ export class Keys {
   listen(where) {
     where.addEventListener('keydown', (given) => {
       const event = /** @type {KeyboardEvent} */ (given);
-      if (event.ctrlKey || event.metaKey || event.defaultPrevented) return;
+      if (event.ctrlKey || event.metaKey || event.defaultPrevented || document.querySelector('dialog[open]')) return;
       const known = this.table.get(pressed(event));
       if (!known || (typing(event.target) && event.key !== 'Escape')) return;
       // Space and the arrows belong to a button, a slider or a list that has the focus.
