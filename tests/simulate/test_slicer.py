@@ -46,16 +46,19 @@ def test_recorded_transmission_is_that_of_a_plate_convolved_with_line_spread_and
 
 
 def test_minima_of_the_two_lamps_are_those_seen_in_the_instrument():
+    """The notebook saw the internal lamp raw, and the extended one through its filter of three rows."""
     scene = Scene.load("miri-mrs")
-    for source, lowest in (("internal", 0.795), ("extended-800K", 0.912)):
+    for source, lowest, kept in (("internal", 0.795, False), ("extended-800K", 0.912, True)):
         lamp = scene.source(source)
         u = np.array([-0.33])
         period = period_of(scene.thickness, np.array([5.2]), np.array([8.8e-4]))
         sigma = scene.resolution(111).width(np.array([5.2])) / 2.3548 / 8.8e-4
         intrinsic, observed = depths(parabola(lamp.reflectivity, u), period, sigma)
-        assert 1 - observed[0] == pytest.approx(lowest, abs=0.004)
+        filtered = np.cos(np.pi / period[0]) ** 2 if kept else 1.0
+        assert 1 - observed[0] * filtered == pytest.approx(lowest, abs=0.004)
         assert intrinsic[0] > observed[0]
         assert attenuation(1, period, sigma)[0] == pytest.approx(0.86, abs=0.02)
+    assert parabola(lamp.reflectivity, u)[0] == pytest.approx(0.030, abs=0.0005)
 
 
 def test_the_middle_of_a_slice_has_the_level_of_its_lamp(demo):
@@ -126,3 +129,23 @@ def test_a_file_does_not_depend_on_what_else_is_taken(tmp_path, demo):
     same = next(path for path in two.raw if path.name == one.raw[0].name)
     assert same.read_bytes()[-1_000_000:] == one.raw[0].read_bytes()[-1_000_000:]
     assert [path.name for path in one.truth] == [path.name for path in one.raw]
+
+
+def test_an_etalon_has_the_lines_of_its_table(demo):
+    centres = [demo.lines[4].wavelength[0] + part for part in (-0.02, 0.0, 0.011)]
+    scene = demo.with_lines("etalon", centres, [1.0, 2.0, 0.5])
+    planes = truth(scene, "etalon", "FM").planes
+    light = demo.slices.upright(planes["light"] / planes["fringes"])
+    middle = round(np.polynomial.polynomial.polyval(0.0, demo.lines[4].centre))
+    spectrum = light[:, middle]
+    wave = demo.slices.upright(demo.slices.wavelength)[:, middle]
+    for centre, height in zip(centres, (1.0, 2.0, 0.5), strict=True):
+        near = np.abs(wave - centre) < 0.004
+        assert np.sum(wave[near] * (spectrum[near] - spectrum.min())) / np.sum(
+            spectrum[near] - spectrum.min()
+        ) == pytest.approx(centre, abs=2e-4)
+        assert spectrum[near].max() / 5.0 == pytest.approx(height, rel=0.2)
+    with pytest.raises(OptionError, match="as many heights"):
+        demo.with_lines("etalon", [5.0], [])
+    with pytest.raises(SelectionError, match="no such source"):
+        demo.with_lines("moon", [5.0], [1.0])

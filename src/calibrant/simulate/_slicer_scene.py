@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -43,6 +44,8 @@ class Source(Part):
         Whether it is a point, whose image is as wide as that of a slice's edge.
     lines : float
         Distance of emission lines in wavenumber, cm^-1; 0: a continuum.
+    table : list of (wavelength, height)
+        Emission lines one by one: micrometres, and height relative to the level, before the pixel.
     pedestal : bool
         Whether it comes with the pedestal of its campaign.
     """
@@ -52,6 +55,7 @@ class Source(Part):
     structure: tuple[Three, ...] = ()
     point: bool = False
     lines: float = 0.0
+    table: tuple[tuple[float, float], ...] = ()
     pedestal: bool = False
 
 
@@ -152,6 +156,34 @@ class Scene(Part):
             raise OptionError("there is no such scene", expected=", ".join(names()), got=name)
         text = (files("calibrant") / "simulate" / "slicers" / f"{name}.toml").read_text(encoding="utf-8")
         return cls.model_validate({**tomllib.loads(text), **changes})
+
+    def with_lines(self, source: str, wavelength: Sequence[float], height: Sequence[float]) -> Scene:
+        """The scene with the lines of a table, such as those of a measured etalon, in one of its sources.
+
+        Parameters
+        ----------
+        source : str
+            Name in the scene.
+        wavelength, height : sequence of float
+            Micrometres; relative to the level of the source.
+
+        Raises
+        ------
+        SelectionError
+            If there is no such source.
+        OptionError
+            If the two differ in length, or a wavelength is not positive.
+        """
+        if len(wavelength) != len(height) or not all(value > 0 for value in wavelength):
+            raise OptionError(
+                "no such lines",
+                where=source,
+                expected="as many heights as positive wavelengths",
+                got=f"{len(wavelength)} and {len(height)}",
+            )
+        table = tuple(sorted((float(w), float(h)) for w, h in zip(wavelength, height, strict=True)))
+        lamp = self.source(source).model_copy(update={"lines": 0.0, "table": table})
+        return self.model_copy(update={"sources": {**self.sources, source: lamp}})
 
     @cached_property
     def rules(self) -> SliceRules:

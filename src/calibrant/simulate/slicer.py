@@ -30,6 +30,9 @@ DEAD, HOT = 0.5, 0.25  # parts of the bad pixels that are NaN, and that are hot
 HEIGHT = 40.0  # adu/s of a hot pixel
 BAD_SEED = 495
 SAMPLES = 64
+GLOW = 0.05  # of an etalon between its lines
+NEIGHBOURS = 2  # lines of a table on each side
+ROOT2 = float(np.sqrt(2.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,15 +213,35 @@ def _level(scene: Scene, number: int, lamp: Source, at: F8, row: F8) -> F8:
     level = parabola(lamp.level, at)
     if lamp.point:
         level = level * (1 + scene.undulation * np.sin(2 * np.pi * row / scene.undulation_period))
-    if not lamp.lines:
+    if not (lamp.lines or lamp.table):
         return level
     middle = (row.size - 1) / 2
     wavelength, step = _wavelength(scene.lines[number], at, middle)
-    # Distance to the nearest line, in sigmas of the line spread.
-    order = 1 / (wavelength * fringes.TO_CM) / lamp.lines
-    away = (order - np.rint(order)) * lamp.lines * (wavelength * fringes.TO_CM) ** 2 / fringes.TO_CM
     sigma = _sigma(scene, number, wavelength, step) * np.abs(step)
-    return np.asarray(level * (0.05 + np.exp(-0.5 * (away / sigma) ** 2)))
+    if lamp.table:
+        return np.asarray(level * (GLOW + _listed(lamp, wavelength, step, sigma)))
+    order = 1 / (wavelength * fringes.TO_CM) / lamp.lines  # away: to the nearest line
+    away = (order - np.rint(order)) * lamp.lines * (wavelength * fringes.TO_CM) ** 2 / fringes.TO_CM
+    return np.asarray(level * (GLOW + _line(away, step, sigma)))
+
+
+def _listed(lamp: Source, wavelength: F8, step: F8, sigma: F8) -> F8:
+    """Lines of a table: of each pixel those next to it, which are all that it can see."""
+    centre, height = (np.array(values) for values in zip(*lamp.table, strict=True))
+    after = np.searchsorted(centre, wavelength)
+    total = np.zeros(wavelength.shape)
+    for place in range(-NEIGHBOURS, NEIGHBOURS):
+        there = (after + place >= 0) & (after + place < centre.size)
+        near = np.clip(after + place, 0, centre.size - 1)
+        total += np.where(there, height[near] * _line(wavelength - centre[near], step, sigma), 0.0)
+    return total
+
+
+def _line(away: F8, step: F8, sigma: F8) -> F8:
+    """A Gaussian line of height 1, mean of the pixel."""
+    half = 0.5 * np.abs(step)
+    ends = erf((away + half) / (ROOT2 * sigma)) - erf((away - half) / (ROOT2 * sigma))
+    return np.asarray(np.sqrt(np.pi / 2) * sigma * ends / (2 * half))
 
 
 def _scattered(scene: Scene, lit: F8) -> F8:
