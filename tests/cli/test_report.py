@@ -149,7 +149,23 @@ def test_two_folders_have_two_reports(night, report, tmp_path):
     assert [one["file"].rpartition("/")[2] for one in told] == ["report_night.html", "report_other.html"]
 
 
+def test_an_identity_is_found_in_a_registry(night, report):
+    bias = cal.read(night / "night" / "masters" / "bias.fits")
+    report(bias.identity[7:19], "--db", night / "calibrant.db", "--no-verify")
+    assert list(standings(report.file.read_text())) == ["bias"]
+
+
 # --- bad input ---
+
+
+def test_reduce_replaces_its_own_report_and_no_other(night, calibrant, tmp_path):
+    shutil.copytree(night / "night", tmp_path / "n")
+    words = ("reduce", night / "raw", "--out", tmp_path / "n", "--report", *FAST)
+    assert calibrant(*words).code == 0
+    (tmp_path / "n" / "report.html").write_text("mine")
+    told = calibrant(*words)
+    assert told.code == 2 and "exists already" in told.sentence
+    assert (tmp_path / "n" / "report.html").read_text() == "mine"
 
 
 def test_a_folder_without_products(report, tmp_path):

@@ -160,6 +160,22 @@ def test_a_verdict_that_passes_names_the_value_nearest_to_its_limit(bias, verdic
     assert "all 3 limits kept, the closest by read noise 6.7 ADU (0 … 8)" in line and "on 2 frames" in line
 
 
+def test_what_the_frames_of_a_verdict_could_not_show_is_told(bias, verdict):
+    html = page([subject(bias, verdict=replace(verdict, notes=("all frames are its own",)))])
+    assert "all frames are its own" in html[: html.index('id="masters"')]
+
+
+def test_masters_that_a_registry_gave_are_told(bias):
+    entry = {
+        "name": "flat_r",
+        "identity": "sha256:0123456789abcdef",
+        "tag": "DP1",
+        "begin": "2024-03-01T12:00:00Z",
+    }
+    html = page([bias], run=Run(summary={"stock": [entry]}))
+    assert "DP1" in html and "0123456789ab" in html and "2024-03-01 12:00:00 to …" in html
+
+
 def test_a_broken_limit_fails_and_is_told_first(bias, verdict):
     items = (*verdict.items, Item("outliers", 0.5, 0.0, 0.002))
     html = page([subject(bias, verdict=replace(verdict, items=items))])

@@ -62,6 +62,10 @@ def reduce(
     from calibrant.pipeline.run import reduce as run
 
     written = None
+    if report:
+        from calibrant.cli.reporting import place_in
+
+        place_in(out)  # before the work
     with _registries(register, registry, db, tag, as_of) as (book, stock), terminal.progress() as progress:
         reduction = run(
             folder,

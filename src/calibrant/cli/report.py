@@ -23,7 +23,7 @@ BY = ("reduction", "detector")
 def report(
     terminal: Terminal,
     paths: Annotated[
-        list[Path], typer.Argument(help="Folders of results, or files of products.", metavar="DIR|PRODUCTS")
+        list[Path], typer.Argument(help="Folders of results, files of products; with --db identities.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
     by: Annotated[str, typer.Option(help="One file for each reduction, or for each detector.")] = "reduction",
@@ -98,7 +98,7 @@ class _Work:
         from calibrant.files.atomic import refuse_existing
         from calibrant.report.matter import Run
 
-        several = [reporting.products_of(path) for path in group]
+        several = [reporting.products_of(path, self.registry) for path in group]
         found = [one for products, _ in several for one in products]
         problems = [sentence for _, sentences in several for sentence in sentences]
         folder = group[0] if group[0].is_dir() else None

@@ -103,8 +103,10 @@ class Judge:
         return judged, ""
 
 
-def products_of(place: Path) -> tuple[list[Found], list[str]]:
+def products_of(place: Path, registry: Registry | None = None) -> tuple[list[Found], list[str]]:
     """The products of a folder of results, or of a file, and sentences on files that cannot be read.
+
+    Where there is no such place, a registry is asked for an identity, or the beginning of one.
 
     Raises
     ------
@@ -113,6 +115,9 @@ def products_of(place: Path) -> tuple[list[Found], list[str]]:
     FileError
         If the only file cannot be read.
     """
+    if not place.exists() and registry is not None:
+        entry = registry.entry(str(place))
+        place = next((Path(path) for path in entry.places if Path(path).exists()), place)
     if not place.exists():
         raise SelectionError("there is no such file or folder", where=place)
     found, problems = [], []
@@ -348,7 +353,7 @@ def written(html: str, out: Path, overwrite: bool) -> Path:
 
 
 def of_reduction(reduction: Any, registry: Registry | None, progress: Progress | None) -> Path:
-    """``report.html`` beside the products of a reduction; the place is its own, and made again each time."""
+    """``report.html`` beside the products of a reduction; one of an earlier run is replaced."""
     from calibrant.report.matter import Run
     from calibrant.report.page import page
 
@@ -362,7 +367,24 @@ def of_reduction(reduction: Any, registry: Registry | None, progress: Progress |
     judge = Judge(reduction.instrument, reduction.raw, reduction.recipe, {one.identity: one for one in found})
     subjects = list(Desk(judge, registry, progress=progress).subjects(found))
     html = page(subjects, title=title_of(summary, folder), run=run, created=now())
-    return written(html, folder / "report.html", overwrite=True)
+    return written(html, place_in(folder), overwrite=True)
+
+
+def place_in(folder: Path) -> Path:
+    """Where the report of a reduction lies; one of ours may be replaced there, and nothing else.
+
+    Raises
+    ------
+    OutputExistsError
+        If another file is in the way.
+    """
+    from calibrant.files.atomic import refuse_existing
+    from calibrant.report.page import GENERATOR
+
+    place = folder / "report.html"
+    ours = place.is_file() and GENERATOR.encode() in place.read_bytes()[:2000]
+    refuse_existing(place, overwrite=ours)
+    return place
 
 
 def title_of(summary: Mapping[str, Any], folder: Path, detector: str = "") -> str:

@@ -33,6 +33,8 @@ from calibrant.report.tables import tables
 from calibrant.report.trends import trends
 
 MARKS = {verdicts.PASS: "✓", verdicts.ATTENTION: "!", verdicts.FAIL: "✗", verdicts.OPEN: "?"}
+GENERATOR = "Calibrant report"
+"""How a page of ours is told from others."""
 PICTURES = {
     "sequence.png": "A frame on its way: each step of its calibration",
     "histogram.png": "Distribution of its pixels before and after calibration",
@@ -77,6 +79,7 @@ def page(
     calibrated = frames(run, run.entries("frames"), gallery)
     drawn = _charts(told, run)
     context = {
+        "generator": GENERATOR,
         "title": title or "Calibration report",
         "created": created,
         "run": {name: run.summary.get(name) for name in FACTS},
@@ -89,6 +92,7 @@ def page(
         "compared": [one.compared for one in told if one.compared is not None],
         "frames": calibrated,
         "frame_heads": FRAME_HEADS,
+        "stock": [_stocked(entry) for entry in run.entries("stock")],
         "versions": _versions(told),
         "names": {one.identity: one.name for one in told},
         "warnings": _warnings(run, told),
@@ -159,6 +163,17 @@ def _versions(told: Sequence[Told]) -> dict[str, list[str]]:
             known = found.setdefault(str(name), [])
             known += [] if str(version) in known else [str(version)]
     return found
+
+
+def _stocked(entry: Mapping[str, Any]) -> dict[str, str]:
+    """A master that a registry gave, in words."""
+    edges = [str(entry.get(edge) or "…")[:19].replace("T", " ") for edge in ("begin", "end")]
+    return {
+        "name": str(entry.get("name")),
+        "identity": words.short(str(entry.get("identity"))),
+        "tag": str(entry.get("tag") or words.UNKNOWN),
+        "validity": "always" if edges == ["…", "…"] else f"{edges[0]} to {edges[1]}",
+    }
 
 
 def _warnings(run: Run, told: Sequence[Told]) -> list[str]:

@@ -90,6 +90,8 @@ class Told:
         Without planes and tables.
     state : str
         In the registry.
+    notes : sequence of str
+        Of the verdict: what its frames could not show.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Told:
     facts: Sequence[tuple[str, str]] = ()
     state: str = ""
     checks: Sequence[Check] = ()
+    notes: Sequence[str] = ()
     charts: Sequence[Chart] = ()
     figures: Sequence[Image] = ()
     compared: Compared | None = None
@@ -160,6 +163,7 @@ def tell(subject: Subject, gallery: Gallery) -> Told:
         facts=list(_facts(product)),
         state="" if subject.entry is None else _state(subject.entry),
         checks=checks(subject.verdict, own),
+        notes=() if subject.verdict is None else subject.verdict.notes,
         charts=charts(product, subject.name),
         figures=list(gallery.figures(product, subject.name)),
         compared=compared,
