@@ -175,11 +175,8 @@ class Api:
         numbers = {name: _number(name, at[name]) for name in ("read", "level", "ty", "tx")}
         of = request.query_params.get("of", "mean")
         where = Place(at["image"], at["plane"], of=of, **numbers)  # type: ignore[arg-type]
-        view = await self.numbers.run(partial(self.shelf.view, where.image))
         asked = request.query_params.get("v")
-        if asked is not None and asked != view.version:
-            raise Altered("the image was changed since it was opened", where=view.name, do="open it again")
-        found: Tile = await self.tiles.run(partial(tile, self.shelf, where))
+        found: Tile = await self.tiles.run(partial(self._tile, where, asked))
         headers = {
             "etag": f'"{found.etag}"',
             "cache-control": FOREVER if asked else "no-cache",
@@ -189,6 +186,12 @@ class Api:
         if found.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Pieces(found.body, headers)
+
+    def _tile(self, where: Place, asked: str | None) -> Tile:
+        view = self.shelf.view(where.image)
+        if asked is not None and asked != view.version:
+            raise Altered("the image was changed since it was opened", where=view.name, do="open it again")
+        return tile(self.shelf, where)
 
     # --- events ---
 

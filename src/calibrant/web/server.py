@@ -41,7 +41,8 @@ def bind(host: str = LOCAL, port: int = 0) -> socket.socket:
         If the port is in use, or the host is not of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by name: only then does asyncio send small answers at once, and not 40 ms later.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
