@@ -123,6 +123,17 @@ def test_trace_and_its_spectrum(run, tmp_path):
     assert code == 0 and read(tmp_path / "one.fits").kind == "trace"
 
 
+def test_lines_of_an_etalon_and_their_spacing(run, tmp_path):
+    simulate(tmp_path / "etalon", SCENE, seed=1, sources=["etalon"], campaigns=["FM"])
+    words = ("--method", "alpha", "--numbers", "[4]", "--lines", "gauss")
+    found, _ = products(run, "trace", *words, folder=tmp_path / "etalon")
+    spacing, sigma = value(found["spectrum_etalon_FM_demo"], "spacing", "4")
+    assert sigma < 0.001 and abs(spacing - 5.0) < 4 * sigma
+    assert abs(spacing - 5.005) > 4 * sigma
+    table = read(tmp_path / "out" / "spectrum_etalon_FM_demo.fits").tables["lines"]
+    assert len(table["order"]) == 30 and set(np.diff(table["order"])) == {-1}
+
+
 def test_a_line_for_each_campaign(run):
     _, out, _ = run("row-parity")
     lines = [line for line in out.splitlines() if line.startswith(("internal CV3", "internal FM"))]

@@ -27,6 +27,7 @@ HEADS: Mapping[str, Mapping[str, str]] = {
     "row_parity": {"gain": "parity", "offset": "parity offset"},
     "stray_light": {"mean": "mean under slices"},
     "trace": {"lost": "rows lost"},
+    "spectrum": {"spacing": "spacing of lines", "scatter": "scatter of lines"},
 }
 """Kind of product -> name -> what stands at the head of a column."""
 SHOWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {

@@ -200,7 +200,8 @@ def _spacing(
     scale, scatter, good = max(float(np.abs(order).max()), 1.0), 0.0, fine
     design = np.vander(order / scale, degree + 1, increasing=True)
     for _ in range(5):
-        weight = np.where(good, 1 / np.hypot(sigma, scatter), 0.0)
+        error = np.hypot(sigma, scatter)
+        weight = np.where(good & (error > 0), 1 / np.where(error > 0, error, 1.0), 0.0)
         weight, value = np.nan_to_num(weight), np.where(good, number, 0.0)
         covariance = np.linalg.pinv((design * weight[:, None] ** 2).T @ design)
         through = covariance @ (design * weight[:, None] ** 2).T @ value
@@ -209,10 +210,10 @@ def _spacing(
         scatter = math.sqrt(max(wide**2 - float(np.median(sigma[good] ** 2)), 0.0))
         kept = fine & (np.abs(rest) < CLIP * np.hypot(sigma, wide))
         good = kept if kept.sum() > degree + 1 else good
-    spacing, error = abs(float(through[1])) / scale, float(np.sqrt(covariance[1, 1])) / scale
+    spacing, its = abs(float(through[1])) / scale, float(np.sqrt(covariance[1, 1])) / scale
     told = (
-        Quantity("spacing", spacing, error, "1/cm"),
-        Quantity("D", UM / (2 * spacing), UM / (2 * spacing**2) * error, "um"),
+        Quantity("spacing", spacing, its, "1/cm"),
+        Quantity("D", UM / (2 * spacing), UM / (2 * spacing**2) * its, "um"),
         Quantity("scatter", wide, None, "1/cm"),
     )
     return told, order if typical > 0 else -order

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibrant.effects import flatness, fringe, row_parity, stray_light, trace
 from calibrant.errors import OptionError
@@ -18,6 +19,7 @@ from calibrant.pipeline.measure_choice import Choice
 from calibrant.product import Product, Quantity
 
 Factors = str | float | Sequence[tuple[float, float]]
+STANDS_OUT = 0.3  # of the highest line
 FACTOR = re.compile(r"\s*([\d.eE+-]+?)\s*(?:\+-\s*([\d.eE+-]+))?\s*")
 
 
@@ -87,19 +89,21 @@ def _spectrum(
     product: Product,
     *,
     width: float = 1.0,
-    thres: float = 0.0,
+    thres: float | None = None,
     min_dist: int = 6,
     k: int = 3,
     ext: int = 3,
+    lines: Literal["gauss", "pseudo_voigt"] | None = None,
 ) -> Product:
-    """The light along traces, and its continuum by peaks and spline, as published."""
+    """The light along traces, and its continuum by peaks and spline, as published; lines of an etalon."""
     found = trace.extract(frame, slices, product, width=width)
     table = dict(found.tables["spectrum"])
     continuum, peak = np.full(len(table["row"]), np.nan), np.zeros(len(table["row"]), bool)
     notes, quantities = list(found.provenance.notes), []
+    tables: dict[str, dict[str, NDArray[Any]]] = {"spectrum": table}
     for number in dict.fromkeys(table["slice"].tolist()):
         here = np.flatnonzero(table["slice"] == number)
-        _, peaks, level = fringe.norm_fringe(table["value"][here], thres, min_dist, k, ext)
+        _, peaks, level = fringe.norm_fringe(table["value"][here], thres or 0.0, min_dist, k, ext)
         continuum[here], peak[here[peaks]] = level, True
         quantities.append(Quantity("peaks", float(len(peaks)), None, "", str(number)))
         if len(peaks) <= k:
@@ -107,15 +111,37 @@ def _spectrum(
                 f"slice {number}: {len(peaks)} peaks where a spline of degree {k} needs {k + 1}: "
                 + ("its degree is lower" if len(peaks) > 1 else "no continuum is known between them")
             )
+        if lines is not None:
+            quantities += _lines(tables, {name: column[here] for name, column in table.items()}, lines, thres)
     with np.errstate(invalid="ignore", divide="ignore"):
         table |= {"continuum": continuum, "transmission": table["value"] / continuum, "peak": peak}
+    units = {"lines.wavelength": "um", "lines.wavenumber": "1/cm", "lines.fwhm": "um"} if lines else {}
     return replace(
         found,
-        tables={"spectrum": table},
-        units={**found.units, "spectrum.continuum": frame.unit},
+        tables=tables,
+        units={**found.units, "spectrum.continuum": frame.unit, **units},
         quantities=tuple(quantities),
         provenance=replace(found.provenance, notes=tuple(notes)),
     )
+
+
+def _lines(
+    tables: dict[str, dict[str, NDArray[Any]]],
+    spectrum: Mapping[str, NDArray[Any]],
+    shape: str,
+    thres: float | None,
+) -> list[Quantity]:
+    """Adds the lines of a slice's spectrum to a table, and gives their spacing and what follows from it."""
+    known = np.isfinite(spectrum["wavelength"])
+    wave, value, sigma = (spectrum[name][known] for name in ("wavelength", "value", "sigma"))
+    given = None if np.isnan(sigma).all() else sigma
+    found = fringe.lines(wave, value, given, shape=shape, thres=STANDS_OUT if thres is None else thres)
+    number = int(spectrum["slice"][0])
+    own = found.tables["lines"]
+    own = {"slice": np.full(len(own["order"]), number, np.int32), **own}
+    before = tables.get("lines", {})
+    tables["lines"] = {n: np.concatenate([before[n], c]) if n in before else c for n, c in own.items()}
+    return [replace(quantity, place=str(number)) for quantity in found.quantities]
 
 
 def _contrast(exposures: tuple[Seen, Seen]) -> Product:
