@@ -17,7 +17,7 @@ from calibrant.frame import DQ
 from calibrant.stack import kernels_arrhenius, kernels_library
 from calibrant.stack.band import Scratch
 from calibrant.stack.plan import Plan, plan_bands
-from calibrant.stack.run import default_runner, parse_budget
+from calibrant.stack.run import Serial, Threads, default_runner, parse_budget
 from calibrant.stack.source import Encoding, Source, decode
 
 Array = NDArray[np.float64]
@@ -174,7 +174,10 @@ def _ends(times: Array, member: NDArray[np.intp]) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, eq=False)
 class Bands:
-    """The task of the runner: all planes of one band of rows."""
+    """The task of the runner: all planes of one band of rows.
+
+    They are written `into` whole planes where those are in reach, and else returned.
+    """
 
     sources: tuple[Source, ...]
     plain: tuple[bool, ...]  # sources whose numbers are values as they are
@@ -182,22 +185,23 @@ class Bands:
     dtype: str
     bias: NDArray[np.float32] | None
     bias_variance: NDArray[np.float32] | None
+    outputs: dict[str, str]
+    into: dict[str, Plane] | None = None
     scratch: Scratch = field(default_factory=Scratch)
     uses_blas = False
 
     def __call__(self, band: tuple[int, int]) -> tuple[slice, dict[str, Plane]]:
-        rows, d = slice(*band), self.design
+        rows, d, get = slice(*band), self.design, self.scratch.get
         values = self._read(rows)
         n, pixels = values.shape
-        many = d.groups.shape[1]
-        zero, chi2, bad, zero_var = np.zeros((4, pixels), np.float32)
-        rates, var, mean = np.empty((3, many, pixels), np.float32)
-        count = np.full(pixels, n, np.uint16)
-        pivot = np.full(pixels, d.pivot, np.float32)
-        if self.bias is not None:
-            pivot = np.ascontiguousarray(self.bias[rows], np.float32).ravel()
-            if self.bias_variance is not None:
-                zero_var[:] = self.bias_variance[rows].ravel()
+        made = self._planes(rows, pixels)
+        zero, bad, pivot = get("shared", (3, pixels), np.float32)
+        rates, var, mean = get("rates", (3, d.groups.shape[1], pixels), np.float32)
+        chi2, count, zero_var = made["chi2"], made["count"], made["bias_propagated"]
+        count[:], zero_var[:] = n, 0
+        pivot[:] = d.pivot if self.bias is None else self.bias[rows].ravel()
+        if self.bias_variance is not None:
+            zero_var[:] = self.bias_variance[rows].ravel()
         kernels_library.fit_lines(
             values, pivot, d.frames, d.groups, d.fit, zero, rates, zero_var, var, mean, chi2, bad
         )
@@ -205,18 +209,22 @@ class Bands:
         kernels_library.mend(
             values, pivot, d.frames, d.fit, bad, most, zero, rates, chi2, zero_var, var, mean, count
         )
-        out = np.empty((9, pixels), np.float32)
+        law = tuple(made[name] for name in PLANES)
         kernels_arrhenius.arrhenius(
-            rates, var, mean, zero_var, d.x, d.law.fitted, d.law.scale, d.law.energy, out
+            rates, var, mean, zero_var, d.x, d.law.fitted, d.law.scale, d.law.energy, law, made["kind"]
         )
-        made: dict[str, Plane] = dict(zip(PLANES, out, strict=False))
-        freedom = np.maximum(count.astype(np.float32) - d.freedom, 0)
-        chi2 = np.divide(chi2, freedom, out=np.full(pixels, np.nan, np.float32), where=freedom > 0)
-        made |= {"chi2": chi2, "count": count, "kind": out[kernels_arrhenius.KIND].astype(np.uint8)}
-        made["bias_propagated"] = zero_var
+        freedom = count.astype(np.float32) - d.freedom
+        np.divide(chi2, freedom, out=chi2, where=freedom > 0)
+        chi2[freedom <= 0] = np.nan
         if self.bias is None:
-            made["bias"] = zero + pivot
-        return rows, made
+            np.add(zero, pivot, out=made["bias"])
+        return rows, made if self.into is None else {}
+
+    def _planes(self, rows: slice, pixels: int) -> dict[str, Plane]:
+        """Where the planes of a band go, (pixels,)."""
+        if self.into is None:
+            return {name: np.empty(pixels, kind) for name, kind in self.outputs.items()}
+        return {name: plane[rows].reshape(-1) for name, plane in self.into.items()}
 
     def _read(self, rows: slice) -> Plane:
         """All frames of a band, (frames, pixels): integers as they are, else float32 with NaN."""
@@ -287,10 +295,12 @@ def fit_pixels(
     planes: dict[str, Plane] = {name: np.empty((rows, cols), t) for name, t in outputs.items()}
     plain = Encoding(np.dtype(dtype).str)
     as_they_are = tuple(not source.has_dq and source.encoding == plain for source in sources)
-    task = Bands(tuple(sources), as_they_are, design, dtype, bias, bias_variance)
+    # Threads write their rows where they belong; from elsewhere they have to travel.
+    into = planes if isinstance(hands, Serial | Threads) else None
+    task = Bands(tuple(sources), as_they_are, design, dtype, bias, bias_variance, outputs, into)
     for band, made in hands.map(task, plan.bands()):
-        for name, plane in planes.items():
-            plane[band] = made[name].reshape(-1, cols)
+        for name, values in made.items():
+            planes[name][band] = values.reshape(-1, cols)
         if progress is not None:
             progress(band.stop, rows, "dark library")
     return planes, plan

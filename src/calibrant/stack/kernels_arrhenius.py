@@ -24,8 +24,8 @@ LN2_LOW = LN2 - 0.693359375
 TO_WHOLE = F(1.5 * 2**23)  # added to a float32, it rounds to a whole number
 SQRT_HALF = np.int32(0x3F3504F3)  # bits of the float32
 
-RATE, ENERGY, RATE_VAR, ENERGY_VAR, COVARIANCE, RATE_ZERO, ENERGY_ZERO, MISFIT, KIND = range(9)
-"""Of the law of a pixel; the KIND is one of the next three."""
+RATE, ENERGY, RATE_VAR, ENERGY_VAR, COVARIANCE, RATE_ZERO, ENERGY_ZERO, MISFIT = range(8)
+"""Of the law of a pixel."""
 OWN, MEDIAN, NOTHING = range(3)
 SEEN, SURE = 3.0, 5.0  # sigmas of an expected, and of a measured rate
 LEAST = 1.0  # sigma of a rate after the fit: what two temperatures say is not cut where the noise is low
@@ -150,8 +150,9 @@ def settle(p: Any, c: Any, log: Any, x: Any, expected: Any, weight: Any, line: A
 
 @inner
 def write(
-    part: Any, line: Any, moves: Any, median: Any, scale: Any, energy: Any, zero_var: Any, out: Any
-) -> None:
+    part: Any, line: Any, moves: Any, median: Any, scale: Any, energy: Any, zero_var: Any, out: Any,
+    kinds: Any,
+) -> None:  # fmt: skip
     """The law of each pixel: its own where its line is determined, else that of the median."""
     s, sx, sxx, level, slope, inverse, used = line
     push, pull, misfit = moves
@@ -162,11 +163,11 @@ def write(
     for k in range(n):
         level[k] = level[k] if inverse[k] > 0.0 else scale * found[k]
         push[k] = push[k] * level[k] if inverse[k] > 0.0 else scale * median_push[k]
-    rate, own_energy = out[RATE, part], out[ENERGY, part]
+    rate, own_energy = out[RATE][part], out[ENERGY][part]
     for k in range(n):
         rate[k] = level[k]
         own_energy[k] = slope[k] if inverse[k] > 0.0 else energy
-    rate_var, energy_var, covariance = out[RATE_VAR, part], out[ENERGY_VAR, part], out[COVARIANCE, part]
+    rate_var, energy_var, covariance = out[RATE_VAR][part], out[ENERGY_VAR][part], out[COVARIANCE][part]
     for k in range(n):
         own = sxx[k] * inverse[k] * level[k] * level[k]
         one = own if inverse[k] > 0.0 else scale * scale * variance[k]
@@ -175,11 +176,11 @@ def write(
         energy_var[k] = s[k] * inverse[k] + pull[k] * pull[k] * zero_var[k]
     for k in range(n):
         covariance[k] = sx[k] * inverse[k] * level[k] + push[k] * pull[k] * zero_var[k]
-    rate_zero, energy_zero = out[RATE_ZERO, part], out[ENERGY_ZERO, part]
+    rate_zero, energy_zero = out[RATE_ZERO][part], out[ENERGY_ZERO][part]
     for k in range(n):
         rate_zero[k] = push[k]
         energy_zero[k] = pull[k]
-    reduced, kind = out[MISFIT, part], out[KIND, part]
+    reduced, kind = out[MISFIT][part], kinds[part]
     for k in range(n):
         reduced[k] = misfit[k] / (used[k] - 2.0) if (used[k] > 2.0) & (inverse[k] > 0.0) else np.nan
     for k in range(n):
@@ -188,13 +189,15 @@ def write(
 
 @jit
 def arrhenius(
-    rates: Any, var: Any, mean: Any, zero_var: Any, x: Any, law: Any, scale: Any, energy: Any, out: Any
-) -> None:
+    rates: Any, var: Any, mean: Any, zero_var: Any, x: Any, law: Any, scale: Any, energy: Any, out: Any,
+    kinds: Any,
+) -> None:  # fmt: skip
     """Rate at the reference and activation energy of every pixel.
 
     rates, var, mean (groups, pixels) and zero_var (pixels,) float32 as of `kernels_library.fit_lines`;
     x (groups,): 1/kT less that of the reference, 1/eV; law (groups,): rates of the median law, `scale` at
-    the reference, with its `energy` [eV]; out (9, pixels) float32, variances with those from the zero level.
+    the reference, with its `energy` [eV]; out: eight arrays (pixels,) float32, variances with those from the
+    zero level; kinds (pixels,) uint8: of the law of each pixel.
     """
     many = rates.shape[0]
     for start in range(0, rates.shape[1], SHORT):
@@ -226,4 +229,4 @@ def arrhenius(
                 p[j, k] = p[j, k] if line[5][k] > 0.0 else F(0)
         line = straight(r, p, log, x, False, expected, weight)
         moves = settle(p, c, log, x, expected, weight, line)
-        write(part, line, moves, median, scale, energy, zero_var[part], out)
+        write(part, line, moves, median, scale, energy, zero_var[part], out, kinds)
