@@ -32,14 +32,14 @@ ABOUT = {
 
 Source = Annotated[
     str | None,
-    typer.Option(help="Sources, such as 'internal,extended-*'. [default: the lamp; for traces the point]"),
+    typer.Option(help="Sources, such as 'internal,extended-*'; else the lamp, for traces the point."),
 ]
-Campaign = Annotated[str | None, typer.Option(help="Campaigns, such as FM,OTIS. [default: each]")]
-Band = Annotated[str | None, typer.Option(help="Bands, such as 1A. [default: each]")]
+Campaign = Annotated[str | None, typer.Option(help="Campaigns, such as FM,OTIS; else each.")]
+Band = Annotated[str | None, typer.Option(help="Bands, such as 1A; else each.")]
 Against = Annotated[str | None, typer.Option(help="A source to hold the others against (fringes, flatness).")]
 Background = Annotated[
     str | None,
-    typer.Option(help="Source to subtract, or none. [default: for sources that the instrument names]"),
+    typer.Option(help="Source to subtract, or none; else from sources that the instrument names."),
 ]
 Correct = Annotated[
     str | None,
@@ -47,12 +47,12 @@ Correct = Annotated[
 ]
 Slices = Annotated[
     str | None,
-    typer.Option(help="A distortion file, or a file with planes. [default: its own planes; the instrument]"),
+    typer.Option(help="A distortion file, or one with planes; else a frame's own, or the instrument's."),
 ]
-Channel = Annotated[int | None, typer.Option(help="Of a distortion file. [default: that of the band]")]
+Channel = Annotated[int | None, typer.Option(help="Of a distortion file; else that of the band.")]
 Resolution = Annotated[
     str | None,
-    typer.Option(help="A number, a table (FITS, text), or none. [default: the instrument's]"),
+    typer.Option(help="A number, a table (FITS, text), or none; else the instrument's."),
 ]
 
 
