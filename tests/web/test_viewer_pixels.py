@@ -44,7 +44,8 @@ def painted(request: pytest.FixtureRequest, browser: Browser, serve: Any) -> Ite
 
 
 def opened(page: Page, url: str, until: Until) -> None:
-    page.goto(url)
+    # In the browser that has WebGL2 it is asked for: by itself the page does not use an imitated one.
+    page.goto(f"{url}?renderer=webgl2")
     page.evaluate("__calibrant.ready")
     until(page, IDLE)
 

@@ -38,7 +38,7 @@ import { Tiles } from './tiles.js';
 /** @typedef {(context: CanvasRenderingContext2D, frame: Frame, toScreen: (row: number, col: number) => [number, number], camera: import('./camera.js').Camera) => void} Painter */
 
 /** Bytes of tiles in memory, by default. */
-const BUDGET = 512 * 2 ** 20;
+const BUDGET = 320 * 2 ** 20;
 /** Pixels flagged as both have never seen data: DO_NOT_USE and NON_SCIENCE. */
 const NO_DATA = 1 | (1 << 9);
 /** Between the detectors of a focal plane. */

@@ -25,14 +25,27 @@ function compiled(gl, type, text) {
   return shader;
 }
 
+/** Whether the processor plays the graphics card. @param {WebGL2RenderingContext} gl */
+function imitated(gl) {
+  const more = gl.getExtension('WEBGL_debug_renderer_info');
+  const name = String(gl.getParameter(more ? more.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
+  const found = /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+  if (found) gl.getExtension('WEBGL_lose_context')?.loseContext();
+  return found;
+}
+
 export class GlRenderer {
-  /** @param {HTMLCanvasElement} canvas @param {{lost: () => void, restored: () => void}} told */
-  constructor(canvas, told) {
+  /**
+   * @param {HTMLCanvasElement} canvas @param {{lost: () => void, restored: () => void}} told
+   * @param {boolean} fast refuse where there is no graphics card
+   */
+  constructor(canvas, told, fast) {
     this.kind = 'webgl2';
     this.canvas = canvas;
-    const options = { alpha: false, antialias: false, depth: false, stencil: false, powerPreference: 'high-performance' };
-    const gl = /** @type {WebGL2RenderingContext|null} */ (canvas.getContext('webgl2', options));
-    if (!gl) throw new Error('no WebGL2');
+    /** @type {WebGLContextAttributes} */
+    const options = { alpha: false, antialias: false, depth: false, stencil: false };
+    const gl = canvas.getContext('webgl2', options);
+    if (!gl || (fast && imitated(gl))) throw new Error('no WebGL2');
     this.gl = gl;
     /** @type {Map<any, {texture: WebGLTexture, bytes: number}>} least recently used first */
     this.textures = new Map();

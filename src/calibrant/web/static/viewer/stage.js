@@ -33,10 +33,17 @@ export class Stage {
     new ResizeObserver(() => this.paint()).observe(element);
   }
 
-  /** @returns {GlRenderer|CanvasRenderer} */
+  /**
+   * WebGL2 where a graphics card does it; where the processor would only imitate one, plain JavaScript is several times faster.
+   * `?renderer=webgl2` or `canvas2d` in the address decides otherwise.
+   * @returns {GlRenderer|CanvasRenderer}
+   */
   chosen() {
+    const asked = new URLSearchParams(location.search).get('renderer');
     try {
-      return new GlRenderer(this.canvas(), { lost: () => this.lost(), restored: () => this.paint() });
+      if (asked === 'canvas2d') throw new Error('asked for');
+      const told = { lost: () => this.lost(), restored: () => this.paint() };
+      return new GlRenderer(this.canvas(), told, asked !== 'webgl2');
     } catch {
       return new CanvasRenderer(this.canvas(true));
     }
