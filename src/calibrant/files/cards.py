@@ -121,6 +121,7 @@ def _float_text(value: float) -> str:
 
 
 def _string_cards(head: str, text: str, comment: str) -> str:
+    text = text.rstrip()  # blanks at the end mean nothing: no card goes on with them alone
     quoted = text.replace("'", "''")
     room = CARD - len(head) - 2
     if len(quoted) <= room:

@@ -93,7 +93,7 @@ class Header(Mapping[str, Value]):
             at += CARD
             more = parse_value(self.cards[at + 8 : at + CARD])
             value = value[:-1] + (more if isinstance(more, str) else "")
-        return value
+        return value.rstrip() if isinstance(value, str) else value  # the last card may hold blanks alone
 
     @staticmethod
     def _field(card: str) -> str | None:
