@@ -244,6 +244,22 @@ def test_epochs_make_a_trend():
     assert next(iter(found.tables["trend"]["time"])).startswith("1970-01-01")
 
 
+def test_wavelengths_that_turn_back_are_refused_and_descending_ones_are_not():
+    frames = observed({"A": {}, "B": {"gain": 1.02}}, 80)
+    wavelength = SLICES.wavelength.copy()
+    wavelength[60:100][SLICES.ids[60:100] == 2] = wavelength[100:60:-1][SLICES.ids[60:100] == 2]
+    with pytest.raises(SelectionError, match="slice 2 of slice map"):
+        campaigns.measure(frames, replace(SLICES, wavelength=wavelength))
+    upside = {
+        name: replace(f, data=f.data[::-1].copy(), variance=f.variance[::-1].copy())
+        for name, f in frames.items()
+    }
+    planes = {k: getattr(SLICES, k)[::-1] for k in ("ids", "alpha", "beta", "wavelength", "reference")}
+    planes["wavelength"] = np.where(planes["ids"] > 0, planes["wavelength"], 0.0)
+    found = campaigns.measure(upside, replace(SLICES, **planes))
+    assert value(found, "gain", "B") == pytest.approx(1.02, abs=0.001)
+
+
 def test_what_cannot_be_compared_is_refused():
     frames = observed({"A": {}, "B": {}}, 80)
     with pytest.raises(SelectionError, match="two campaigns"):

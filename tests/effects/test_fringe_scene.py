@@ -58,6 +58,23 @@ def test_depths_of_the_band_are_found_with_honest_errors(pair, source):
     assert len(product.tables["columns"]["col"]) > 350
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("source", ["internal", "extended-800K"])
+def test_pulls_of_many_images_are_of_unit_width(source):
+    pull = {name: [] for name in ("R", "depth", "depth_intrinsic", "D")}
+    for seed in range(12):
+        frame, truth = taken(source, 100 + seed, parity=False)
+        product = found(frame)
+        for name, of in (("R", "reflectivity"), ("depth", "observed"), ("depth_intrinsic", "intrinsic")):
+            pull[name].append(pulls(product, truth, name, of))
+        columns = product.tables["columns"]
+        pull["D"].append((columns["D"] - truth.quantity("thickness").value) / columns["D_sigma"])
+    for name, many in pull.items():
+        made = np.concatenate(many)
+        assert abs(made.mean()) < 0.2 and made.std() == pytest.approx(1.0, abs=0.1), name
+        assert (1.25 * made).std() != pytest.approx(1.0, abs=0.1)  # the twin: sigmas too small by a fifth
+
+
 def test_two_sources_have_their_peaks_at_the_same_place_and_other_reflectivities(pair):
     made = fringe.compare(pair["internal"][0], pair["extended-800K"][0])
     assert abs(made.quantity("phase").value) < 0.05 and abs(made.quantity("D").value) < 1

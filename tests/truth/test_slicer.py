@@ -90,8 +90,10 @@ class Shots:
         return campaigns.measure(frames, self.slices, reference="FM")
 
     def change(self, frames, name):
-        """Per cent of the median pixel of the cores against FM."""
-        return np.nanmedian(100 * (frames[name].data / frames["FM"].data - 1)[self.core])
+        """Per cent by which the light of the cores lies above FM."""
+        one, other = (frames[which].data[self.core].astype(np.float64) for which in ("FM", name))
+        both = np.isfinite(one) & np.isfinite(other)
+        return 100 * (other[both].sum() / one[both].sum() - 1)
 
 
 @pytest.fixture(scope="module", params=[SMALL, pytest.param(FULL, marks=pytest.mark.soak)])
@@ -159,7 +161,11 @@ def test_3_structure_moved_and_edges_did_not(shots):
 @pytest.mark.soak  # a small one: tests/effects/test_campaigns.py
 def test_3_twin_edges_that_moved_are_not_taken_for_structure():
     scene = Scene.load(SMALL, campaigns={"FM": {}, "CV3": {"structure_shift": 1.5, "edge_shift": 0.2}})
-    frames = {name: make(scene, "internal", name, np.random.default_rng(5)).frame for name in ("FM", "CV3")}
+    frames = {}
+    for name in ("FM", "CV3"):
+        frame = make(scene, "internal", name, np.random.default_rng(5)).frame
+        stray = stray_light.measure(frame, scene.slices, method="rows", margin=2)
+        frames[name] = stray_light.apply(frame, stray)
     found = campaigns.measure(frames, scene.slices)
     assert found.quantity("edge", "CV3").value == pytest.approx(0.2, abs=0.03)
     assert found.quantity("structure", "CV3").value == pytest.approx(1.5, abs=0.05)
@@ -173,8 +179,8 @@ def test_4_gaps_of_the_campaigns_are_in_order(shots):
     for name in CAMPAIGNS:
         background = shots.campaigns.quantity("gap_background", name).value
         stray = shots.made("internal", name).truth.planes["stray"][shots.slices.gaps()]
-        assert background == pytest.approx(np.median(stray), abs=1.0)
-        assert background != pytest.approx(level[name], abs=1.0)  # the twin: wings left in
+        assert background == pytest.approx(np.median(stray), abs=3.0)
+        assert level[name] != pytest.approx(np.median(stray), abs=3.0)  # the twin: wings left in
 
 
 def test_5_removing_stray_light_raises_the_change_and_the_model_says_why(shots):
@@ -208,7 +214,7 @@ def test_6_fringes_have_one_place_and_two_depths(shots):
             off, sigma = table[name] - expected(product, truth, of), table[f"{name}_sigma"]
             allowed = np.hypot(sigma, 1e-3 * table[name])  # stray light that was left
             assert np.mean(np.abs(off) < 2 * allowed) > 0.9, (source, name)
-            assert np.mean(np.abs(off + 5 * sigma) < 2 * allowed) < 0.5  # the twin
+            assert np.mean(np.abs(off + 5 * allowed) < 2 * allowed) < 0.1  # the twin
         near = np.argsort(np.abs(table["wavelength"] - 4.95))[:8], np.argsort(-table["wavelength"])[:8]
         assert table["depth"][near[1]].mean() > 1.2 * table["depth"][near[0]].mean()
 
@@ -277,10 +283,20 @@ def test_the_notebook_filtered_one_source_and_not_the_other(shots):
     share = np.median(lamp / wrong["depth"]) / np.median(lamp / right["depth"]) - 1
     assert 0.06 < share < 0.17
     if shots.full:
-        near = np.abs(right["wavelength"] - 5.2) < 0.06
-        assert np.mean(1 - lamp[near]) == pytest.approx(0.795, abs=0.006)
-        assert np.mean(1 - wrong["depth"][near]) == pytest.approx(0.912, abs=0.004)
-        assert np.mean(1 - right["depth"][near]) == pytest.approx(0.902, abs=0.004)
+        sources = "internal", "extended-800K"
+        lowest = [1 - _at(shots.fringes(source).tables["fringes"], 5.2) for source in sources]
+        assert lowest == pytest.approx([0.795, 0.902], abs=0.004)
+        assert 1 - _at(wrong, 5.2) == pytest.approx(0.912, abs=0.004)  # as the notebook had it
+
+
+def _at(table, wavelength):
+    """Depth at a wavelength, mean of the slices."""
+    slices = np.unique(table["slice"])
+    each = [
+        np.interp(wavelength, table["wavelength"][here], table["depth"][here])
+        for here in (table["slice"] == number for number in slices)
+    ]
+    return float(np.mean(each))
 
 
 def test_lines_of_a_real_etalon_in_the_scene(real_data):

@@ -83,17 +83,26 @@ def splines(rows: int, stretches: int, degree: int = 3) -> F8:
 
 
 class _Products:
-    """Products of two bases, so that sum_r x[n, r] a[r, i] b[r, j] is one product of matrices."""
+    """Products of two bases, so that sum_r x[n, r] a[r, i] b[r, j] is one product of matrices.
+
+    Steps need their normal equations in single precision only: what is wrong in a step, the next one mends.
+    """
 
     def __init__(self, one: F8, other: F8) -> None:
         overlap = (one > 0).astype(np.float64).T @ (other > 0)
-        self.pairs = np.nonzero(overlap)
+        self.symmetric = one is other
+        self.pairs = np.nonzero(np.triu(overlap) if self.symmetric else overlap)
         self.shape = one.shape[1], other.shape[1]
-        self.table = one[:, self.pairs[0]] * other[:, self.pairs[1]]
+        self.table = (one.T[self.pairs[0]] * other.T[self.pairs[1]]).T
+        self.single = self.table.astype(np.float32)
 
-    def __call__(self, values: F8) -> F8:
+    def __call__(self, values: NDArray[np.floating]) -> F8:
         made = np.zeros((len(values), *self.shape))
-        made[:, self.pairs[0], self.pairs[1]] = values @ self.table
+        one, other = self.pairs
+        found = values @ (self.single if values.dtype == np.float32 else self.table)
+        made[:, one, other] = found
+        if self.symmetric:
+            made[:, other, one] = found
         return made
 
 
@@ -127,6 +136,20 @@ def inverse(normal: F8) -> F8:
     """Their covariances."""
     scaled, scale = _scaled(normal)
     made: F8 = np.linalg.inv(scaled) * scale[:, :, None] * scale[:, None, :]
+    return made
+
+
+def _blocks(cc: F8, cr: F8, rr: F8, ct: F8, rt: F8, tt: F8) -> F8:
+    """Symmetric matrices of the blocks of their upper half."""
+    first, second = cc.shape[1], cc.shape[1] + rr.shape[1]
+    made = np.empty((len(cc), second + tt.shape[1], second + tt.shape[1]))
+    made[:, :first, :first], made[:, first:second, first:second], made[:, second:, second:] = cc, rr, tt
+    for one, other, block in (
+        (slice(first), slice(first, second), cr),
+        (slice(first), slice(second, None), ct),
+        (slice(first, second), slice(second, None), rt),
+    ):
+        made[:, one, other], made[:, other, one] = block, block.transpose(0, 2, 1)
     return made
 
 
@@ -211,8 +234,9 @@ def _fitted(columns: Columns, thickness: float, pivot: float, bases: _Bases, cli
         before = chi2
         change = solve(step.normal(model, weight), step.right(model, weight, rest))
         state = step.moved(state, change)
-    model = step.model(state)
-    rest = columns.value - model.value
+    else:
+        model = step.model(state)
+        rest = columns.value - model.value
     return step.told(state, model, weight, rest)
 
 
@@ -250,8 +274,8 @@ def _begin(columns: Columns, thickness: float, pivot: float, bases: _Bases) -> _
         rest = np.where(used & (level > 0), columns.value / level - 1.0, 0.0)
     wave = np.exp(-1j * 4 * np.pi * thickness * (columns.wavenumber - pivot))
     mean = 2 * (rest * wave).sum(axis=1) / used.sum(axis=1)
-    kept = attenuation(np.array(thickness), columns.slope, columns.spread, 1)[0]
-    strength = np.abs(mean) / 2 / np.median(kept, axis=1)
+    typical = np.median(columns.slope, axis=1), np.median(columns.spread, axis=1)
+    strength = np.abs(mean) / 2 / attenuation(np.array(thickness), *typical, 1)[0]
     return _State(
         coefficients,
         np.repeat(np.clip(strength, 1e-4, 0.5)[:, None], slow.shape[1], axis=1),
@@ -281,27 +305,42 @@ class _Step:
         level = state.level @ self.basis.T
         return _Model(level * (1 + fringe), level, fringe, by_r, by_theta)
 
-    def normal(self, model: _Model, weight: F8, lag: bool = False) -> F8:
-        """Normal matrix by continuum, reflectivity, and (phase, thickness) or the lag along the rows."""
-        p, q, u = 1 + model.fringe, model.level * model.by_r, model.level * model.by_theta
-        wp, wq, wu = weight * p, weight * q, weight * u
-        cc, cr, rr = self.cc(wp * p), self.cr(wp * q), self.rr(wq * q)
-        if lag:
-            ct, rt, tt = self.cr(wp * u), self.rr(wq * u), self.rr(wu * u)
-        else:
-            x = 4 * np.pi * self.away
-            ct = np.stack([(wp * u) @ self.basis, (wp * u * x) @ self.basis], axis=2)
-            rt = np.stack([(wq * u) @ self.slow, (wq * u * x) @ self.slow], axis=2)
-            sums = [(wu * u * x**k).sum(axis=1) for k in range(3)]
-            tt = np.moveaxis(np.array([[sums[0], sums[1]], [sums[1], sums[2]]]), 2, 0)
-        return np.concatenate(
-            [
-                np.concatenate([cc, cr, ct], axis=2),
-                np.concatenate([cr.transpose(0, 2, 1), rr, rt], axis=2),
-                np.concatenate([ct.transpose(0, 2, 1), rt.transpose(0, 2, 1), tt], axis=2),
-            ],
-            axis=1,
+    def normal(self, model: _Model, weight: F8) -> F8:
+        """Normal matrix by continuum, reflectivity, phase and thickness, for a step."""
+        slopes = self._slopes(model, weight)
+        return self._with_places(self._smooth(slopes, np.float32), slopes)
+
+    def normals(self, model: _Model, weight: F8) -> tuple[F8, F8]:
+        """The same in full, and the one with the lag along the rows in the place of phase and thickness."""
+        slopes = self._slopes(model, weight)
+        smooth = self._smooth(slopes, np.float64)
+        (p, q, u), (_, _, wu) = slopes
+        ct, rt, tt = self.cr(wu * p), self.rr(wu * q), self.rr(wu * u)
+        return self._with_places(smooth, slopes), _blocks(*smooth, ct, rt, tt)
+
+    def _slopes(self, model: _Model, weight: F8) -> tuple[list[F8], list[F8]]:
+        """Of the model by continuum, reflectivity and phase, and the same weighed; (columns, rows) each."""
+        slopes = [1 + model.fringe, model.level * model.by_r, model.level * model.by_theta]
+        return slopes, [weight * slope for slope in slopes]
+
+    def _smooth(self, slopes: tuple[list[F8], list[F8]], kind: type[np.floating]) -> tuple[F8, F8, F8]:
+        """What is the same whatever turns the fringes."""
+        (p, q, _), (wp, wq, _) = slopes
+        cc, cr, rr = (
+            products((one * other).astype(kind, copy=False))
+            for products, one, other in ((self.cc, wp, p), (self.cr, wp, q), (self.rr, wq, q))
         )
+        return cc, cr, rr
+
+    def _with_places(self, smooth: tuple[F8, F8, F8], slopes: tuple[list[F8], list[F8]]) -> F8:
+        (_, _, u), (wp, wq, wu) = slopes
+        x = 4 * np.pi * self.away
+        ux = u * x
+        ct = np.stack([(wp * u) @ self.basis, (wp * ux) @ self.basis], axis=2)
+        rt = np.stack([(wq * u) @ self.slow, (wq * ux) @ self.slow], axis=2)
+        sums = [np.einsum("nr,nr->n", *pair) for pair in ((wu, u), (wu, ux), (wu * x, ux))]
+        tt = np.moveaxis(np.array([[sums[0], sums[1]], [sums[1], sums[2]]]), 2, 0)
+        return _blocks(*smooth, ct, rt, tt)
 
     def right(self, model: _Model, weight: F8, rest: F8, lag: bool = False) -> F8:
         """Right-hand side of the same equations."""
@@ -325,12 +364,11 @@ class _Step:
         )
 
     def told(self, state: _State, model: _Model, weight: F8, rest: F8) -> Fit:
-        covariance = inverse(self.normal(model, weight))
+        covariance, lag_covariance = (inverse(matrix) for matrix in self.normals(model, weight))
         first = self.basis.shape[1]
         free = (weight > 0).sum(axis=1) - covariance.shape[1]
         chi2 = (weight * rest**2).sum(axis=1) / np.maximum(free, 1)
         scale = np.maximum(chi2, 1.0) if self.columns.weighed else chi2
-        lag_covariance = inverse(self.normal(model, weight, lag=True))
         lag = (lag_covariance @ self.right(model, weight, rest, lag=True)[:, :, None])[:, :, 0]
         after = first + self.slow.shape[1]
         turning = model.by_theta * np.stack([np.ones(self.away.shape), 4 * np.pi * self.away])
