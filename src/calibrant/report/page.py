@@ -42,7 +42,8 @@ PICTURES = {
 """Pictures of a reduction, drawn before, that the page takes in."""
 FACTS = ("instrument", "recipe", "folder", "out", "exposures", "version")
 """Of the summary that the page says."""
-DIGITS = 6
+DIGITS, LISTED = 6, 6
+"""Of numbers; values of a list that are shown."""
 
 
 def page(
@@ -291,5 +292,10 @@ def _environment() -> Environment:
 
 
 def _value(value: Any) -> str:
-    """An option as a person reads it."""
+    """An option as a person reads it: of long lists the beginning, and how many there are."""
+    if isinstance(value, (list, tuple)):
+        told = ", ".join(_value(one) for one in value[:LISTED])
+        return f"[{told}, … {len(value)} values]" if len(value) > LISTED else f"[{told}]"
+    if isinstance(value, float):
+        return words.number(value, DIGITS)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

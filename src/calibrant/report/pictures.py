@@ -25,7 +25,7 @@ WIDEST = 1500
 """Pixels of a figure; larger ones are made smaller."""
 AS_CHARTS: Mapping[str, frozenset[str]] = {
     "gain": frozenset({"curve", "variance"}),
-    "fringe": frozenset({"depths", "columns"}),
+    "fringe": frozenset({"spectrum", "depths", "columns"}),
     "linearity": frozenset({"residuals", "correction"}),
     "one_over_f": frozenset({"spectra"}),
     "read_noise_trend": frozenset({"epochs"}),
