@@ -124,7 +124,7 @@ def with_sigma(value: float | None, sigma: float | None) -> str | float | None:
     if sigma <= 0:
         return f"{value:.6g} +- 0"
     last = math.floor(math.log10(sigma)) - 1
-    if last >= -6 and abs(value) < 1e6:
+    if last >= (-6 if abs(value) < 0.01 else -9) and abs(value) < 1e6:
         places = max(0, -last)
         return f"{value:.{places}f} +- {sigma:.{places}f}"
     power = math.floor(math.log10(max(abs(value), sigma)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from calibrant.frame import Exposure, Frame
 from calibrant.instrument.slices import SliceMap
 from calibrant.pipeline.ledger import recipe_key
 from calibrant.pipeline.measure_choice import FACTS, Choice, named, partner, words
-from calibrant.pipeline.measure_walk import Entries, Walk
+from calibrant.pipeline.measure_walk import Entries, Task, Walk
 from calibrant.pipeline.measurements_slices import SLICED, Seen, Sliced
 from calibrant.pipeline.options import taken_by
 from calibrant.product import Input, Product
@@ -52,12 +52,18 @@ class SlicesWalk(Walk):
         self.notes += notes
         names = dict(zip(map(id, found), named(found), strict=True))
         tasks = [(f"{own.kind}_{names[id(one)]}", partial(self._one, one, names[id(one)])) for one in found]
+        self.each([*tasks, *(self._pairs(found, names) if self.choice.against else ())])
+
+    def _pairs(self, found: Exposures, names: Mapping[int, str]) -> Iterator[Task]:
+        """Each source beside the one that it is held against."""
         against = self.choice.against
-        for one in found if against else ():
-            if one.get("source") != against:
-                name = f"{own.kind}_{names[id(one)]}_against_{against}"
-                tasks.append((name, partial(self._two, one, found, names, name)))
-        self.each(tasks)
+        others = [one for one in found if one.get("source") != against]
+        if not others:
+            told = "name the other one with --source"
+            raise OptionError("a source is not held against itself", where="against", got=against, do=told)
+        for one in others:
+            name = f"{self.measurement.kind}_{names[id(one)]}_against_{against}"
+            yield name, partial(self._two, one, found, names, name)
 
     def _check(self) -> None:
         """What options say together, seen before anything is measured."""
@@ -72,8 +78,6 @@ class SlicesWalk(Walk):
                 )
         elif own.against is None:
             raise OptionError(f"{own.title} of two sources are not held against each other", where="against")
-        elif words(self.choice.source) == [against]:
-            raise OptionError("a source is not held against itself", where="against", got=against)
 
     def _one(self, exposure: Exposure, name: str) -> Entries:
         """What is measured on one exposure."""
