@@ -7,7 +7,8 @@ import pytest
 
 from calibrant.errors import OptionError
 from calibrant.stats import zscale, zscale_lines
-from calibrant.web import statistics
+from calibrant.web import pyramid, statistics
+from calibrant.web.pyramid import build
 from calibrant.web.statistics import Box, box_numbers, cut, histogram, limits, line_profile
 
 IMAGE = np.random.default_rng(5).normal(100, 5, (1200, 700)).astype(np.float32)
@@ -28,7 +29,7 @@ def test_zscale_of_the_lines_it_looks_at_is_that_of_the_image(shape: tuple[int, 
 
 
 def test_limits() -> None:
-    found = limits(rows, IMAGE.shape, (float(IMAGE.min()), float(IMAGE.max())))
+    found = limits(rows, build(rows, IMAGE.shape))
     assert (found["min"], found["max"]) == (IMAGE.min(), IMAGE.max())
     assert found["step"] == 1
     assert found["median"] == pytest.approx(float(np.median(IMAGE)), abs=1e-5)
@@ -39,15 +40,15 @@ def test_limits() -> None:
 
 
 def test_limits_of_a_large_image_come_from_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "LOOKED_AT", 10_000)
-    found = limits(rows, IMAGE.shape, (0, 1))
+    monkeypatch.setattr(pyramid, "LOOKED_AT", 10_000)
+    found = limits(rows, build(rows, IMAGE.shape))
     assert found["step"] > 1 and found["step"] % 2 == 1
     assert found["median"] == pytest.approx(100, abs=0.5)
 
 
 def test_limits_of_nothing() -> None:
     blank = np.full((30, 40), np.nan)
-    found = limits(of(blank), blank.shape, (np.nan, np.nan))
+    found = limits(of(blank), build(of(blank), blank.shape))
     assert found["zscale"] is None and found["median"] is None and found["percentiles"]["1"] is None
 
 
@@ -70,8 +71,11 @@ def test_a_large_box_says_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "COUNTED", 1000)
     found = box_numbers(rows, Box((3, 1200), (1, 700)))
     assert found["step"] > 1
-    assert found["n"] == IMAGE[3 :: found["step"], 1 :: found["step"]].size
-    assert IMAGE[tuple(found["max_at"])] == np.float32(found["max"])
+    assert found["n"] == IMAGE[3:, 1:].size  # all of it; only the median is of a part
+    assert IMAGE[tuple(found["max_at"])] == np.float32(found["max"]) == IMAGE[3:, 1:].max()
+    assert found["mean"] == pytest.approx(IMAGE[3:, 1:].astype(np.float64).mean())
+    part = IMAGE[3 :: found["step"], 1 :: found["step"]]
+    assert found["median"] == pytest.approx(float(np.median(part)))
 
 
 def test_histogram_counts_everything_once() -> None:

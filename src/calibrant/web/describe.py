@@ -158,9 +158,7 @@ def limits_of(shelf: Shelf, image: str, plane: Plane, read: int) -> dict[str, An
     pyramid = shelf.pyramid(image, plane, read)
     key = (image, shelf.view(image).version, plane.name, read, "limits")
     rows = partial(shelf.rows, image, plane, read)
-    return shelf.cache.get(
-        key, lambda: Numbers(limits(rows, plane.shape, (pyramid.low, pyramid.high)))
-    ).values
+    return shelf.cache.get(key, lambda: Numbers(limits(rows, pyramid))).values
 
 
 class Numbers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ DEEPEST = 9
 KEPT = 1 << 24
 """Pixels of the largest level that is kept; larger ones are made again from the rows they need."""
 STRIP = 64  # rows halved at once: what is computed in between stays in the cache of the processor
+
+LOOKED_AT = 1 << 20
+"""Values that are looked at for limits; of larger images every n-th row and column."""
+BUILDERS = 2
+"""Bands that are halved at the same time."""
 
 Rows = Callable[[int, int], NDArray[Any]]
 """Reads rows from ... to ... of the image."""
@@ -59,44 +65,37 @@ class Pyramid:
         Level -> mean and peak, float32 (rows, cols); for flags the OR of all, uint32, as both.
     low, high : float
         Least and greatest finite value; NaN where there is none.
+    sample : array
+        Every `step`-th row and column of the image.
     """
 
     shape: tuple[int, int]
     levels: dict[int, Pair]
-    low: float = math.nan
-    high: float = math.nan
+    low: float
+    high: float
+    sample: NDArray[Any]
+    step: int
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all levels."""
-        return sum(part.nbytes for pair in self.levels.values() for part in pair)
+        """Bytes of all levels, and of the sample."""
+        return self.sample.nbytes + sum(part.nbytes for pair in self.levels.values() for part in pair)
 
 
-@dataclass
-class _Extremes:
-    low: float = math.inf
-    high: float = -math.inf
-    _seen: bool = field(default=False)
-
-    def add(self, values: NDArray[Any], has_gaps: bool) -> None:
-        if has_gaps:
-            values = values[np.isfinite(values)]
-        if values.size:
-            self._seen = True
-            self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-
-    @property
-    def pair(self) -> tuple[float, float]:
-        return (self.low, self.high) if self._seen else (math.nan, math.nan)
+def sample_step(pixels: int, most: int) -> int:
+    """Every how many rows and columns are looked at, so that about `most` values are left; an odd number."""
+    step = max(1, math.ceil(math.sqrt(pixels / most)))
+    # A step that divides the width of amplifiers would meet the same column of each.
+    return step + (step % 2 == 0)
 
 
 def build(rows: Rows, shape: tuple[int, int], *, flags: bool = False) -> Pyramid:
-    """All levels of an image from one pass over its rows; memory is that of the levels and one band.
+    """All levels of an image from one pass over its rows; memory is that of the levels and a few bands.
 
     Parameters
     ----------
     rows : callable
-        Reads rows from ... to ...: (rows, cols) of real numbers, or uint32 flags.
+        Reads rows from ... to ...: (rows, cols) of real numbers, or uint32 flags. Threads call it.
     shape : (int, int)
         Of the image.
     flags : bool
@@ -108,17 +107,31 @@ def build(rows: Rows, shape: tuple[int, int], *, flags: bool = False) -> Pyramid
     for level in range(first, count):
         mean = np.empty(level_shape(shape, level), kind)
         levels[level] = mean, mean if flags else np.empty_like(mean)
-    extremes = _Extremes()
-    for begin in range(0, shape[0], BAND):
+    step = sample_step(math.prod(shape), LOOKED_AT)
+
+    def one(begin: int) -> tuple[tuple[float, float], NDArray[Any]]:
         band = rows(begin, min(begin + BAND, shape[0]))
         gaps = has_gaps(band)
-        extremes.add(band, gaps)
         for level, pair in _halves(band, count, flags, gaps):
             if level in levels:
                 at = begin >> level
                 for out, part in zip(levels[level], pair, strict=True):
                     out[at : at + len(part)] = part
-    return Pyramid(shape, levels, *extremes.pair)
+        return _extremes(band, gaps), np.array(band[-begin % step :: step, ::step])
+
+    # Bands write where no other does, and NumPy lets other threads work meanwhile.
+    with ThreadPoolExecutor(BUILDERS) as pool:
+        found = list(pool.map(one, range(0, shape[0], BAND)))
+    lows, highs = zip(*(extremes for extremes, _ in found), strict=True)
+    sample = np.concatenate([part for _, part in found])
+    return Pyramid(shape, levels, float(np.fmin.reduce(lows)), float(np.fmax.reduce(highs)), sample, step)
+
+
+def _extremes(values: NDArray[Any], gaps: bool) -> tuple[float, float]:
+    """Least and greatest finite value; NaN where there is none."""
+    if gaps:
+        values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
 
 
 def has_gaps(values: NDArray[Any]) -> bool:

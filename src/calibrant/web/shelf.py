@@ -28,6 +28,10 @@ BUDGET = 768 << 20
 """Bytes of pixels and pyramids that are kept."""
 
 
+FEW = 32
+"""Rows that are read by themselves, and not as a part of a band."""
+
+
 class Gone(CalibrantError):
     """The file of an image is not there any more, or is another one."""
 
@@ -278,7 +282,7 @@ class Shelf:
     def rows(self, image: str, plane: Plane, read: int, begin: int, stop: int) -> NDArray[Any]:
         """Any rows of a plane: what is kept already, or read anew."""
         view = self.view(image)
-        if (begin // BAND) == (stop - 1) // BAND:
+        if stop - begin >= FEW and (begin // BAND) == (stop - 1) // BAND:
             first = begin // BAND * BAND
             return self.band(image, plane, read, begin // BAND)[begin - first : stop - first]
         part: NDArray[Any] = plane.rows(read, begin, stop)

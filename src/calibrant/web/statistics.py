@@ -14,13 +14,11 @@ from calibrant.errors import OptionError
 from calibrant.stats import clipped_stats, finite_median, mad_std, zscale, zscale_lines
 from calibrant.stats.values import finite_values
 from calibrant.web.planes import number
-from calibrant.web.pyramid import BAND
+from calibrant.web.pyramid import BAND, Pyramid, sample_step
 
 PERCENTILES = (0.5, 1.0, 2.5, 5.0, 95.0, 97.5, 99.0, 99.5)
-LOOKED_AT = 1 << 20
-"""Values that limits are made of; of larger images every n-th."""
-COUNTED = 1 << 25
-"""Values that the median of a box is made of."""
+COUNTED = 1 << 24
+"""Values that the median of a box, and a histogram, are made of; of larger boxes every n-th."""
 MOST_BINS = 4096
 
 Rows = Callable[[int, int], NDArray[Any]]
@@ -55,9 +53,7 @@ def sample(rows: Rows, box: Box, most: int) -> tuple[NDArray[Any], int]:
     step : int
         1 if all are there.
     """
-    step = max(1, math.ceil(math.sqrt(box.size / most)))
-    # A step that divides the width of amplifiers would meet the same column of each.
-    step += step % 2 == 0
+    step = sample_step(box.size, most)
     first, end = box.rows
     parts = []
     for begin in range(first, end, BAND):
@@ -67,13 +63,15 @@ def sample(rows: Rows, box: Box, most: int) -> tuple[NDArray[Any], int]:
     return np.concatenate(parts), step
 
 
-def limits(rows: Rows, shape: tuple[int, int], extremes: tuple[float, float]) -> dict[str, Any]:
+def limits(rows: Rows, pyramid: Pyramid) -> dict[str, Any]:
     """What a picture can be stretched between.
 
     Parameters
     ----------
-    extremes : (float, float)
-        Least and greatest value, as the pyramid met them; NaN where there is no value.
+    rows : callable
+        Reads rows of the image.
+    pyramid : Pyramid
+        With the extremes of the image, and a sample of its values.
 
     Returns
     -------
@@ -81,12 +79,13 @@ def limits(rows: Rows, shape: tuple[int, int], extremes: tuple[float, float]) ->
         ``min, max, median, sigma`` (robust), ``zscale`` (low, high), ``percentiles`` by their text, and
         ``step``: of how many rows and columns one was looked at. None stands for what there is not.
     """
-    values, step = sample(rows, Box.whole(shape), LOOKED_AT)
-    good = finite_values(values, None)
-    found: dict[str, Any] = {"min": number(extremes[0]), "max": number(extremes[1]), "step": step}
+    good = finite_values(pyramid.sample, None)
+    found: dict[str, Any] = {
+        "min": number(pyramid.low), "max": number(pyramid.high), "step": pyramid.step,
+    }  # fmt: skip
     found["median"] = number(finite_median(good))
     found["sigma"] = number(float(mad_std(good))) if good.size else None
-    found["zscale"] = _zscale(rows, shape)
+    found["zscale"] = _zscale(rows, pyramid.shape)
     levels = np.percentile(good, PERCENTILES) if good.size else [math.nan] * len(PERCENTILES)
     found["percentiles"] = {f"{p:g}": number(float(v)) for p, v in zip(PERCENTILES, levels, strict=True)}
     return found
@@ -101,33 +100,63 @@ def _zscale(rows: Rows, shape: tuple[int, int]) -> list[float] | None:
         return None
 
 
+@dataclass
+class _Sums:
+    """Exact sums of the finite values of a box, band by band."""
+
+    n: int = 0
+    others: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    low: tuple[float, int, int] = (math.inf, 0, 0)
+    high: tuple[float, int, int] = (-math.inf, 0, 0)
+
+    def add(self, part: NDArray[Any], row: int, col: int) -> None:
+        """Values whose first is at (row, col); moments joined after Chan, Golub and LeVeque (1983)."""
+        use = np.isfinite(part)
+        n = int(np.count_nonzero(use))
+        self.others += part.size - n
+        if not n:
+            return
+        values = part[use].astype(np.float64)
+        mean, total = float(values.mean()), self.n + n
+        apart = mean - self.mean
+        self.squares += float(((values - mean) ** 2).sum()) + apart**2 * self.n * n / total
+        self.mean, self.n = self.mean + apart * n / total, total
+        for name, blank, find in (("low", math.inf, np.argmin), ("high", -math.inf, np.argmax)):
+            at = np.unravel_index(int(find(np.where(use, part, blank))), part.shape)
+            found = (float(part[at]), row + int(at[0]), col + int(at[1]))
+            if (found[0] - getattr(self, name)[0]) * blank < 0:
+                setattr(self, name, found)
+
+
 def box_numbers(rows: Rows, box: Box) -> dict[str, Any]:
-    """Statistics of a box: counts, mean, scatter, clipped and robust numbers, extremes and where they are."""
+    """Statistics of a box: counts, mean, scatter, clipped and robust numbers, extremes and where they are.
+
+    Counts, mean, standard deviation, sum and extremes are of all values; median, robust and clipped numbers
+    of every ``step``-th row and column where the box is larger than `COUNTED`.
+    """
+    sums = _Sums()
+    for begin in range(*box.rows, BAND):
+        part = rows(begin, min(begin + BAND, box.rows[1]))[:, slice(*box.cols)]
+        sums.add(part, begin, box.cols[0])
     values, step = sample(rows, box, COUNTED)
     flat = finite_values(values, None)
     found: dict[str, Any] = {
         "rows": list(box.rows), "cols": list(box.cols), "pixels": box.size,
-        "n": int(flat.size), "not_finite": int(values.size - flat.size), "step": step,
+        "n": sums.n, "not_finite": sums.others, "step": step,
     }  # fmt: skip
     if not flat.size:
         return found
-    wide = flat.astype(np.float64)
-    clipped = clipped_stats(wide)
-    found |= {
-        "mean": number(wide.mean()), "median": number(finite_median(wide)), "std": number(wide.std()),
-        "mad_std": number(float(mad_std(wide))), "sum": number(wide.sum()),
+    clipped = clipped_stats(flat)
+    return found | {
+        "mean": number(sums.mean), "std": number(math.sqrt(sums.squares / sums.n)),
+        "sum": number(sums.mean * sums.n), "median": number(finite_median(flat)),
+        "mad_std": number(float(mad_std(flat))),
         "clipped": {"mean": number(clipped.mean), "std": number(clipped.std), "n": clipped.n},
-        "min": number(wide.min()), "max": number(wide.max()),
+        "min": number(sums.low[0]), "max": number(sums.high[0]),
+        "min_at": list(sums.low[1:]), "max_at": list(sums.high[1:]),
     }  # fmt: skip
-    for name, at in (("min_at", _first(values, np.nanmin)), ("max_at", _first(values, np.nanmax))):
-        found[name] = [box.rows[0] + step * at[0], box.cols[0] + step * at[1]]
-    return found
-
-
-def _first(values: NDArray[Any], extreme: Callable[..., Any]) -> tuple[int, int]:
-    finite = np.where(np.isfinite(values), values, np.nan) if values.dtype.kind == "f" else values
-    row, col = np.unravel_index(int(np.argmax(finite == extreme(finite))), values.shape)
-    return int(row), int(col)
 
 
 def histogram(rows: Rows, box: Box, bins: int, low: float | None, high: float | None) -> dict[str, Any]:
