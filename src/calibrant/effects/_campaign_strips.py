@@ -71,8 +71,7 @@ def strip(slices: SliceMap, number: int) -> Strip:
     along, wavenumber = row.astype(np.float64), None
     if slices.wavelength is not None:
         middle, slope = _lines(slices.wavelength, own, rows, centre)
-        step = np.gradient(middle)
-        if not (np.all(step[rows] > 0) or np.all(step[rows] < 0)):
+        if not _one_way(slices.wavelength, own):
             raise SelectionError(
                 "wavelengths along a slice rise and fall",
                 where=f"slice {number} of {slices.name}",
@@ -83,6 +82,14 @@ def strip(slices: SliceMap, number: int) -> Strip:
         with np.errstate(divide="ignore"):
             wavenumber = 1e4 / middle
     return Strip(number, row, col, away * scale[row], along, own[row, col], wavenumber, len(own))
+
+
+def _one_way(wavelength: F8, own: Bools) -> bool:
+    """Whether wavelengths of a slice rise in all columns, or fall; 0 and NaN are no wavelengths."""
+    with np.errstate(invalid="ignore"):
+        known = own & (wavelength > 0)
+        steps = np.diff(wavelength, axis=0)[known[1:] & known[:-1]]
+    return bool(np.all(steps > 0) or np.all(steps < 0))
 
 
 def _rows_of(told: F8, straight: F8, inside: Bools, middle: F8) -> F8:
