@@ -183,6 +183,14 @@ def test_a_broken_limit_fails_and_is_told_first(bias, verdict):
     assert 'class="mark fail"' in line and "1 of 4 limits broken: outliers 0.5 (0 … 0.002)" in line
 
 
+def test_what_asks_for_somebody_comes_first(bias, verdict):
+    broken = replace(verdict, items=(Item("outliers", 0.5, 0.0, 0.002),))
+    several = [subject(bias, verdict=verdict), subject(replace(bias, kind="dark"), verdict=broken)]
+    html = page(several)
+    table = html[html.index('class="verdicts"') :]
+    assert table.index(">dark<") < table.index(">bias<")
+
+
 def test_a_value_that_could_not_be_measured_asks_for_attention(bias, verdict):
     items = (*verdict.items, Item("row_structure", None, -0.1, 0.5, note="no frame fits"))
     line = row(page([subject(bias, verdict=replace(verdict, items=items))]), "bias")

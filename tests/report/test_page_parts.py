@@ -148,6 +148,11 @@ def test_products_of_one_kind_share_a_chart():
     assert both[0].title == "Bias: a title" and both[1].title == "a: a title"
 
 
+def test_many_curves_are_parted():
+    many = together([("flat", chart(replace(curve([1], [2]), name=f"f{k}"))) for k in range(40)])
+    assert [len(one.names) for one in many] == [18, 18, 4] and many[1].title == "Flat: a title, f18 to f35"
+
+
 def test_a_history_is_drawn_over_time():
     table = {
         "detector": np.array(["S", "S"]), "epoch": np.array([0, 864_000_000_000]),

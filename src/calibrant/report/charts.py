@@ -207,6 +207,8 @@ SPECS: Mapping[str, tuple[Spec, ...]] = {
     ),
 }  # fmt: skip
 COUNTED, TIME = "frame, in order", "time [UTC]"
+CURVES = 18
+"""In one chart of several products."""
 TRENDS = 6
 """Quantities of a history that are drawn, the first ones."""
 
@@ -337,7 +339,19 @@ def together(found: Iterable[tuple[str, Chart]]) -> list[Chart]:
         else:
             title = f"{plain(kind).capitalize()}: {chart.title[0].lower()}{chart.title[1:]}"
             groups[place] = replace(chart, title=title)
-    return [_named(chart) for chart in groups.values()]
+    return [part for chart in groups.values() for part in _parted(_named(chart))]
+
+
+def _parted(chart: Chart) -> Iterator[Chart]:
+    """Several charts of a part of the curves each, where nobody could tell all of them apart."""
+    names = chart.names
+    if len(names) <= CURVES:
+        yield chart
+        return
+    for start in range(0, len(names), CURVES):
+        some = names[start : start + CURVES]
+        title = f"{chart.title}, {some[0]} to {some[-1]}"
+        yield replace(chart, title=title, series=[one for one in chart.series if one.name in some])
 
 
 def _named(chart: Chart) -> Chart:

@@ -86,6 +86,7 @@ def page(
         "run": {name: run.summary.get(name) for name in FACTS},
         "tally": verdicts.tally(one.standing for one in told),
         "told": told,
+        "judged": sorted(told, key=lambda one: verdicts.ORDER_OF_TABLE.index(one.standing.word)),
         "masters": [one for one in told if one.has_pixels],
         "tables": list(tables([one.numbers for one in told])),
         "charts": [(chart, svg(chart)) for chart in drawn],

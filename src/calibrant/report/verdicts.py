@@ -16,6 +16,9 @@ from calibrant.report.words import UNKNOWN, count, label, limits, number, plain,
 
 PASS, ATTENTION, FAIL, OPEN = "pass", "attention", "fail", "not verified"
 ORDER = (FAIL, ATTENTION, PASS, OPEN)
+"""Of sentences: the ones that decide first."""
+ORDER_OF_TABLE = (FAIL, ATTENTION, OPEN, PASS)
+"""Of products: what asks for somebody first."""
 QUANTITY = "quantity."
 TABLE = "verdict"
 """The table of a product that judges its own quantities: quantity, place, value, low, high, verdict."""
