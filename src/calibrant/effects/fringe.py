@@ -199,23 +199,32 @@ def _taken(
     turned = slices.turned()
     assert turned.wavelength is not None
     planes, number, col = [], [], []
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(turned.wavelength) & (turned.wavelength > 0)
+    seen = np.isfinite(values)
     for one in turned.numbers if numbers is None else numbers:
-        inside = _core(turned.mask(one), margin) & np.isfinite(turned.wavelength) & (turned.wavelength > 0)
-        good = inside & np.isfinite(values)
+        own = turned.mask(one)
+        across = np.flatnonzero(own.any(axis=0))
+        near = slice(across[0], across[-1] + 1)
+        inside = _core(own[:, near], margin) & known[:, near]
+        good = inside & seen[:, near]
         cols = np.flatnonzero(good.sum(axis=0) >= LEAST * len(values))
         if not cols.size:
             record.notes.append(f"slice {one}: too few good pixels, left out")
             continue
-        straight = _one_way(turned.wavelength[:, cols].T, inside[:, cols].T)
+        straight = _one_way(turned.wavelength[:, near][:, cols].T, inside[:, cols].T)
         if not straight.all():
             left = int((~straight).sum())
             record.notes.append(f"slice {one}: wavelengths turn back in {left} columns, left out")
         cols = cols[straight]
         planes.append(
-            [plane[:, cols].T for plane in (values, variance, turned.wavelength, good) if plane is not None]
+            [
+                *(p[:, near][:, cols].T for p in (values, variance, turned.wavelength) if p is not None),
+                good[:, cols].T,
+            ]
         )
         number.append(np.full(cols.size, one, np.int32))
-        col.append(cols.astype(np.int32))
+        col.append((cols + near.start).astype(np.int32))
     if not sum(len(part) for part in col):
         raise SelectionError(
             "no column of a slice has enough good pixels",
