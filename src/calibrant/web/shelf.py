@@ -24,7 +24,7 @@ from calibrant.web.images import Part, Viewable, parts_of_file, parts_of_thing
 from calibrant.web.planes import Plane
 from calibrant.web.pyramid import BAND, Pyramid, build
 
-BUDGET = 768 << 20
+BUDGET = 512 << 20
 """Bytes of pixels and pyramids that are kept."""
 
 
@@ -282,18 +282,22 @@ class Shelf:
     def rows(self, image: str, plane: Plane, read: int, begin: int, stop: int) -> NDArray[Any]:
         """Any rows of a plane: what is kept already, or read anew."""
         view = self.view(image)
-        if stop - begin >= FEW and (begin // BAND) == (stop - 1) // BAND:
+        if stop - begin >= FEW and (begin // BAND) == (stop - 1) // BAND and self._keeps(plane):
             first = begin // BAND * BAND
             return self.band(image, plane, read, begin // BAND)[begin - first : stop - first]
         part: NDArray[Any] = plane.rows(read, begin, stop)
         assert view.version  # the file was what it was before
         return part
 
+    def _keeps(self, plane: Plane) -> bool:
+        """Whether all of a plane may stay: a larger one would push everything else out at each pass."""
+        return plane.shape[0] * plane.shape[1] * plane.dtype.itemsize <= self.cache.budget // 4
+
     def pyramid(self, image: str, plane: Plane, read: int) -> Pyramid:
         """The smaller levels of a plane, made at the first call."""
         view = self.view(image)
         flags = plane.dtype == np.uint32 and plane.name == "dq"
-        kept = plane.shape[0] * plane.shape[1] * plane.dtype.itemsize <= self.cache.budget // 4
+        kept = self._keeps(plane)
 
         def rows(begin: int, stop: int) -> NDArray[Any]:
             if kept:
