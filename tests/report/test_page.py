@@ -62,6 +62,18 @@ def gain(rng: np.random.Generator, **changes) -> Product:
 
 
 @pytest.fixture
+def noisy(rng, bias):
+    """With a map of its read noise, whose figure takes its time."""
+    noise = np.abs(rng.normal(6.7, 1.5, (60, 80))).astype(np.float32)
+    return replace(bias, planes={**bias.planes, "read_noise": noise})
+
+
+@pytest.fixture(name="bias")
+def plain_bias(bias):
+    return replace(bias, planes={name: bias.planes[name] for name in ("data", "variance")})
+
+
+@pytest.fixture
 def verdict(bias):
     items = (
         Item("level", 0.1, -0.5, 0.5, "sigma"),
@@ -247,6 +259,11 @@ def test_charts_are_drawn_twice_from_the_same_numbers(rng):
     assert "gain: photon transfer: variance against mean" in html and "variance [ADU²]" in html
     assert "2 points were left out of the fit" in html
     assert "uPlot" in html and '"levels":[]' in html
+
+
+def test_figures_stand_in_the_page_as_png(noisy):
+    html = page([noisy])
+    assert 'alt="bias: read noise of each pixel"' in html and html.count("data:image/png;base64,") == 2
 
 
 def test_a_page_without_charts_carries_no_library(bias):
