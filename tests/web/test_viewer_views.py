@@ -365,3 +365,14 @@ def test_accessible_on_small_and_large_screens(
         [(one["id"], [node["html"] for node in one["nodes"]]) for one in found], indent=1
     )
     context.close()
+
+
+def test_all_modules_are_fetched_at_once(page: Page, serve: Serve, until: Until) -> None:
+    # One import after the other would each wait for a round trip before the first picture.
+    fetched: list[str] = []
+    page.on("request", lambda request: fetched.append(request.url.split("/static/")[-1]))
+    opened(page, serve(values(9, 9)).url, until)
+    links = "[...document.querySelectorAll('link[rel=modulepreload]')]"
+    hinted = page.evaluate(f"{links}.map(({{href}}) => href.split('/static/')[1])")
+    modules = {name for name in fetched if name.endswith(".js")}
+    assert modules - {"viewer/main.js"} == set(hinted)
