@@ -71,6 +71,18 @@ def test_frames_that_are_gone_leave_products_unverified(night, report, tmp_path)
     assert standings(report.file.read_text())["bias"] == "pass"
 
 
+def test_a_single_file_is_verified_with_what_lies_beside_it(night, report):
+    (flat,) = (night / "night" / "masters").glob("flat*.fits")
+    report(flat, "--raw", night / "raw")
+    alone = report.file.read_text()
+    whole = (night / "night" / "report.html").read_text()
+    told = [
+        re.search(rf'{flat.stem}</span>.*?class="reason">([^<]*)', one, re.DOTALL)[1]
+        for one in (alone, whole)
+    ]
+    assert told[0] == told[1]
+
+
 def test_no_verify_looks_at_no_frame(night, report):
     report(night / "night", "--no-verify")
     assert set(standings(report.file.read_text()).values()) == {"not-verified"}

@@ -132,7 +132,7 @@ class _Work:
         return [(out, "", found)]
 
     def _desk(self, found: list[Found], summary: dict[str, Any], results: Path) -> Desk:
-        from calibrant.cli.reporting import Desk, Judge, instrument_of, raw_frames
+        from calibrant.cli.reporting import Desk, Judge, instrument_of, neighbours, raw_frames
 
         model, why = instrument_of(self.options["instrument"], found)
         folder = self.options["raw"] or (Path(summary["folder"]) if summary.get("folder") else None)
@@ -140,7 +140,7 @@ class _Work:
             model,
             raw_frames(folder, results, model, found) if self.options["verify"] else None,
             self.options["recipe"] if self.options["recipe"] != "auto" else summary.get("recipe", "auto"),
-            {one.identity: one for one in found},
+            {one.identity: one for one in (*neighbours(found), *found)},
             why or ("" if folder is None else f"its raw frames are not to be found in {folder}"),
         )
         return Desk(

@@ -145,6 +145,12 @@ def products_of(place: Path, registry: Registry | None = None) -> tuple[list[Fou
     ), problems
 
 
+def neighbours(found: Sequence[Found]) -> list[Found]:
+    """The products that lie beside some: those that prepared their frames are among them."""
+    folders = dict.fromkeys(one.path.parent for one in found)
+    return [one for folder in folders for one in products_of(folder)[0]]
+
+
 def _files(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
