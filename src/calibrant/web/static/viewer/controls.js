@@ -124,22 +124,22 @@ export class Controls {
       ['s', 'stretch', stretch], ['l', 'limits', limits], ['c', 'colour map', map], ['p', 'plane', plane],
     ]);
     for (const [key, words, act] of cycles) {
-      app.key(key, `Next ${words}`, () => act(1));
-      app.key(key.toUpperCase(), `Previous ${words}`, () => act(-1));
+      app.key(key, `Next, previous ${words}`, () => act(1));
+      app.key(key.toUpperCase(), `Next, previous ${words}`, () => act(-1));
     }
     app.key('i', 'Turn the colours round', () => this.invert());
     app.key('k', 'Peaks or means when zoomed out', () => this.peak());
     app.key('g', 'Grid of all frames, or one', () => this.grid());
     app.key('b', 'Blink, or stop', () => this.blink());
-    app.key('<', 'Blink more slowly', () => this.rate(1 / Math.SQRT2));
-    app.key('>', 'Blink faster', () => this.rate(Math.SQRT2));
+    app.key('<', 'Blink more slowly, faster', () => this.rate(1 / Math.SQRT2));
+    app.key('>', 'Blink more slowly, faster', () => this.rate(Math.SQRT2));
     app.key('Z', 'Lock the zoom of all frames', () => this.lock('zoom'));
     app.key('X', 'Lock the position of all frames', () => this.lock('pan'));
     app.key('V', 'Lock stretch, limits and colours of all frames', () => this.lock('stretch'));
     app.key('o', 'Open an image in a new frame', () => byId('open').focus());
     app.key('Delete', 'Close this frame', () => close(app));
-    app.key(',', 'Previous frame', () => neighbour(app, -1));
-    app.key('.', 'Next frame', () => neighbour(app, 1));
+    app.key(',', 'Previous, next frame', () => neighbour(app, -1));
+    app.key('.', 'Previous, next frame', () => neighbour(app, 1));
     for (let number = 1; number <= 9; number++) {
       app.key(String(number), `Frame ${number}`, () => app.frame(number) && app.page({ current: number }));
     }

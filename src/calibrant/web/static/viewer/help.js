@@ -21,7 +21,7 @@ function list(lines) {
   for (const [key, words] of lines) {
     const row = document.createElement('div');
     const dt = document.createElement('dt');
-    dt.append(made('kbd', key));
+    for (const cap of key.split('  ')) dt.append(made('kbd', cap));
     row.append(dt, made('dd', words));
     dl.append(row);
   }

@@ -214,14 +214,14 @@ export function outlined(context, path, colour) {
 export function keys(app, navigator) {
   const far = 0.15;
   const size = () => app.stage?.shown[0]?.cell ?? { w: 600, h: 600 };
-  app.key('ArrowLeft', 'Move the view to the left', () => pan(app, far * size().w, 0));
-  app.key('ArrowRight', 'Move the view to the right', () => pan(app, -far * size().w, 0));
-  app.key('ArrowUp', 'Move the view up', () => pan(app, 0, far * size().h));
-  app.key('ArrowDown', 'Move the view down', () => pan(app, 0, -far * size().h));
-  app.key('Shift+ArrowLeft', 'Cross one column to the left', () => navigator.step(0, -1));
-  app.key('Shift+ArrowRight', 'Cross one column to the right', () => navigator.step(0, 1));
-  app.key('Shift+ArrowUp', 'Cross one row up', () => navigator.step(1, 0));
-  app.key('Shift+ArrowDown', 'Cross one row down', () => navigator.step(-1, 0));
+  app.key('ArrowLeft', 'Move the view', () => pan(app, far * size().w, 0));
+  app.key('ArrowRight', 'Move the view', () => pan(app, -far * size().w, 0));
+  app.key('ArrowUp', 'Move the view', () => pan(app, 0, far * size().h));
+  app.key('ArrowDown', 'Move the view', () => pan(app, 0, -far * size().h));
+  app.key('Shift+ArrowLeft', 'Move the cross by one pixel', () => navigator.step(0, -1));
+  app.key('Shift+ArrowRight', 'Move the cross by one pixel', () => navigator.step(0, 1));
+  app.key('Shift+ArrowUp', 'Move the cross by one pixel', () => navigator.step(1, 0));
+  app.key('Shift+ArrowDown', 'Move the cross by one pixel', () => navigator.step(-1, 0));
   app.key('Enter', 'Choose the pixel under the cross, as a click does', () => {
     const frame = navigator.cross && app.frame(navigator.cross.frame);
     if (frame && navigator.cross) navigator.click(frame, navigator.cross.row, navigator.cross.col);
