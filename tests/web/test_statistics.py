@@ -52,6 +52,20 @@ def test_limits_of_nothing() -> None:
     assert found["zscale"] is None and found["median"] is None and found["percentiles"]["1"] is None
 
 
+def test_zscale_where_few_pixels_are_finite() -> None:
+    blank = np.full((1000, 1000), np.nan)
+    blank[:3, :3] = np.arange(9).reshape(3, 3)
+    low, high = limits(of(blank), build(of(blank), blank.shape))["zscale"]
+    assert 0 <= low < high <= 8
+
+
+@pytest.mark.parametrize(("few", "expected"), [(1.0, [0.0, 1.0]), (0.0, [-0.5, 0.5])])
+def test_zscale_where_most_pixels_agree(few: float, expected: list[float]) -> None:
+    image = np.zeros((1000, 1000))
+    image[:2, :2] = few
+    assert limits(of(image), build(of(image), image.shape))["zscale"] == expected
+
+
 def test_a_box() -> None:
     image = IMAGE.copy()
     image[700, 50] = np.nan

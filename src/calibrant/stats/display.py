@@ -88,6 +88,30 @@ def zscale_lines(rows: int, cols: int, samples: int = 600, per_line: int = 120) 
     return slice(step // 2, None, step)
 
 
+def apart(low: float, high: float, least: float, most: float) -> tuple[float, float]:
+    """Limits that differ by more than the rounding of float32, in which they are drawn.
+
+    Parameters
+    ----------
+    low, high : float
+        Limits that may agree, where most pixels do.
+    least, most : float
+        Of the values: they take their place, so that a few other pixels (a mask, a saturated frame) are seen;
+        about a constant there is a little room.
+    """
+    if high - low > 1e-6 * max(abs(low), abs(high)):
+        return low, high
+    if look_alike(least, most):
+        room = max(abs(least) * 1e-3, 0.5)
+        return least - room, most + room
+    return least, most
+
+
+def look_alike(low: float, high: float) -> bool:
+    """Whether two values are the same as far as float32 can tell."""
+    return high - low <= 1e-6 * max(abs(low), abs(high))
+
+
 def _column_step(cols: int, per_line: int) -> int:
     return max(1, -(-cols // per_line))
 

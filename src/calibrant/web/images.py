@@ -33,7 +33,7 @@ from calibrant.web.patchwork import Patchwork
 from calibrant.web.planes import Flagged, Plane, is_drawable
 
 FLAGS = ("dq", "read_dq")
-NO_IMAGE = "it holds no image: its numbers and tables are beside"
+NO_IMAGE = "holds no image; its numbers stand with its origin"
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _of_product(
         amplifiers=amplifiers,
         quantities=product.quantities,
         provenance=product_provenance(product, identity),
-        message=None if shown else f"{name}: {NO_IMAGE}.",
+        message=None if shown else f"{name} {NO_IMAGE}.",
         version=_version(contents, tuple(planes), planes.values()),
         path=None if contents is None else contents.path,
         stamp=None if contents is None else contents.stamp,

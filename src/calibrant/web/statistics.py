@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from calibrant.errors import OptionError
 from calibrant.stats import clipped_stats, finite_median, mad_std, zscale, zscale_lines
+from calibrant.stats.display import apart
 from calibrant.stats.values import finite_values
 from calibrant.web.planes import number
 from calibrant.web.pyramid import BAND, Pyramid, sample_step
@@ -85,19 +87,20 @@ def limits(rows: Rows, pyramid: Pyramid) -> dict[str, Any]:
     }  # fmt: skip
     found["median"] = number(finite_median(good))
     found["sigma"] = number(float(mad_std(good))) if good.size else None
-    found["zscale"] = _zscale(rows, pyramid.shape)
+    found["zscale"] = _zscale(rows, pyramid)
     levels = np.percentile(good, PERCENTILES) if good.size else [math.nan] * len(PERCENTILES)
     found["percentiles"] = {f"{p:g}": number(float(v)) for p, v in zip(PERCENTILES, levels, strict=True)}
     return found
 
 
-def _zscale(rows: Rows, shape: tuple[int, int]) -> list[float] | None:
-    lines = range(*zscale_lines(*shape).indices(shape[0]))
+def _zscale(rows: Rows, pyramid: Pyramid) -> list[float] | None:
+    lines = range(*zscale_lines(*pyramid.shape).indices(pyramid.shape[0]))
     looked = np.concatenate([rows(line, line + 1) for line in lines])
-    try:
-        return list(zscale(looked))
-    except OptionError:  # no finite value on these lines
-        return None
+    # Where few pixels are finite, those lines might meet none of them.
+    for values in (looked, finite_values(pyramid.sample, None)):
+        with contextlib.suppress(OptionError):
+            return list(apart(*zscale(values), pyramid.low, pyramid.high))
+    return None
 
 
 @dataclass

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from calibrant.errors import OptionError
 from calibrant.stats import zscale
+from calibrant.stats.display import apart
 
 LIMITS = ("zscale", "percentile", "median", "minmax")
 STRETCHES = ("linear", "log", "sqrt", "asinh")
@@ -147,24 +148,7 @@ def display_limits(plane: NDArray[Any], good: NDArray[Any], look: Look) -> tuple
     else:
         centre, spread = np.median(good), np.std(good, dtype=np.float64)
         low, high = centre + a * spread, centre + b * spread
-    return _apart(float(low), float(high), good)
-
-
-def _apart(low: float, high: float, good: NDArray[Any]) -> tuple[float, float]:
-    """Limits that differ by more than the rounding of float32, in which they are drawn."""
-    if high - low > 1e-6 * max(abs(low), abs(high)):
-        return low, high
-    least, most = float(good.min()), float(good.max())
-    # Most pixels agree and a few do not (a mask, a saturated frame): show those few, if they exist.
-    if look_alike(least, most):
-        room = max(abs(least) * 1e-3, 0.5)
-        return least - room, most + room
-    return least, most
-
-
-def look_alike(low: float, high: float) -> bool:
-    """Whether two values are the same as far as float32 can tell."""
-    return high - low <= 1e-6 * max(abs(low), abs(high))
+    return apart(float(low), float(high), float(good.min()), float(good.max()))
 
 
 def norm(limits: tuple[float, float], stretch: str) -> Normalize:
