@@ -376,3 +376,49 @@ def test_all_modules_are_fetched_at_once(page: Page, serve: Serve, until: Until)
     hinted = page.evaluate(f"{links}.map(({{href}}) => href.split('/static/')[1])")
     modules = {name for name in fetched if name.endswith(".js")}
     assert modules - {"viewer/main.js"} == set(hinted)
+
+
+def test_by_pointer(page: Page, serve: Serve, until: Until) -> None:
+    opened(page, serve(values(700, 900)).url, until)
+    page.evaluate(
+        "window.boxes = []; __calibrant.app.on('box', ({rows, cols}) => boxes.push({rows, cols})); 0"
+    )
+    here = "(() => { const { camera } = __calibrant.app.stage.shown[0]; return camera.toImage(300, 250) })()"
+    left, top = page.evaluate(
+        "(({left, top}) => [left, top])(document.getElementById('overlay').getBoundingClientRect())"
+    )
+    page.mouse.move(left + 300, top + 250)
+    before = page.evaluate(here)
+    page.mouse.wheel(0, -600)
+    until(page, "!__calibrant.state().frames[0].view.fit")
+    page.evaluate("__calibrant.app.stage.paint()")
+    zoom = state(page)["frames"][0]["view"]["zoom"]
+    assert page.evaluate(here) == pytest.approx(before, abs=1.5 / zoom), (
+        "what is under the pointer stays there"
+    )
+
+    def drag(button: str = "left") -> None:
+        page.mouse.move(left + 300, top + 250)
+        page.mouse.down(button=button)
+        page.mouse.move(left + 340, top + 280, steps=2)
+        page.mouse.move(left + 400, top + 310, steps=2)
+        page.mouse.up(button=button)
+
+    view = state(page)["frames"][0]["view"]
+    drag()
+    after = state(page)["frames"][0]["view"]
+    assert after["col"] - view["col"] == pytest.approx(-100 / zoom)
+    assert after["row"] - view["row"] == pytest.approx(60 / zoom)
+    drag("right")
+    assert state(page)["frames"][0]["limits"]["mode"] == "typed"
+    assert state(page)["frames"][0]["view"] == after
+    page.evaluate("__calibrant.app.stage.paint()")
+    corners = page.evaluate(
+        """() => { const { camera } = __calibrant.app.stage.shown[0];
+        return [...camera.toImage(300, 250), ...camera.toImage(400, 310)].map(Math.round) }"""
+    )
+    page.keyboard.down("Shift")
+    drag()
+    page.keyboard.up("Shift")
+    top_row, first, low_row, last = corners
+    assert page.evaluate("boxes") == [{"rows": [low_row, top_row + 1], "cols": [first, last + 1]}]

@@ -352,7 +352,7 @@ export class App {
 
   /** @param {string} name @param {string} title @param {HTMLElement} element @param {{open?: boolean}} [options] */
   panel(name, title, element, options) {
-    return this.panels?.add(name, title, element, options);
+    return /** @type {import('./panels.js').Panels} */ (this.panels).add(name, title, element, options);
   }
 
   /** @param {HTMLElement} element */
