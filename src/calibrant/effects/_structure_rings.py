@@ -144,8 +144,13 @@ def _best(
 ) -> tuple[float, float]:
     found, most = centres[0], -math.inf
     first = int(nearest / step)
+    y, x = y / step, x / step
     for centre in centres:
-        index = (np.hypot(y - centre[0], x - centre[1]) / step).astype(np.intp)
+        down, right = y - centre[0] / step, x - centre[1] / step
+        down *= down  # in place: thousands of centres are tried
+        right *= right
+        down += right
+        index = np.sqrt(down, out=down).astype(np.intp)
         count = np.bincount(index)
         total = np.bincount(index, values)
         power = float(np.sum(total[first:] ** 2 / np.maximum(count[first:], 1)))
