@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -142,6 +143,17 @@ def test_events_say_when_something_changed(serve: Callable) -> None:
         first = json.loads(next(lines)[6:])["revision"]
         served.session.look(1, stretch={"name": "log"})
         assert json.loads(next(lines)[6:])["revision"] == first + 1
+
+
+def test_many_pages_leave_connections_for_pixels(serve: Callable) -> None:
+    """A browser has six for a server: all streams of events but three end when they said theirs."""
+    served, kept = serve(np.ones((4, 4))), []
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=10) as client, ExitStack() as stack:
+        for _ in range(3):
+            kept.append(stack.enter_context(client.stream("GET", "/api/events")).iter_lines())
+            assert any(line.startswith("data:") for line in kept[-1])
+        text = client.get("/api/events").text  # it ends
+        assert text == f'retry: {api.AGAIN}\n\ndata: {{"revision": {served.session.revision}}}\n\n'
 
 
 def test_only_packaged_files_are_static(serve: Callable, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_it_ends_without_a_trace_even_while_a_page_listens() -> None:
     url = address(listening)
     server = Background(create(Shelf(), Session()), listening).start()
     with httpx.Client(base_url=url, trust_env=False) as client, client.stream("GET", "/api/events") as stream:
-        assert next(stream.iter_lines()).startswith("data:")
+        assert next(stream.iter_lines()).startswith("retry:")
         server.stop()
     assert not server.is_running
     for thread in set(threading.enumerate()) - before:

@@ -29,6 +29,9 @@ PIECE = 1 << 16  # bytes sent at once: a client that stalls holds no more than t
 HEARTBEAT = 15.0  # seconds between signs of life
 LOOK = 0.1  # seconds between looks for a change
 STREAMS = 64
+LASTING = 3
+"""Streams of events that stay open."""
+AGAIN = 1500  # milliseconds after which a page whose stream has ended asks again
 WIDEST = 501
 _WHOLE = re.compile(r"-?\d{1,9}")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -206,11 +209,17 @@ class Api:
     async def _stream(self) -> AsyncIterator[str]:
         told, quiet = -1, 0.0
         self.streams += 1
+        # A browser opens six connections to a server, for all its pages together: the frames of a long
+        # notebook would leave none for pixels. Those beyond the first few come back now and then instead.
+        is_brief = self.streams > LASTING
         try:
+            yield f"retry: {AGAIN}\n\n"
             while not self.session.closed:
                 if self.session.revision != told:
                     told, quiet = self.session.revision, 0.0
                     yield f"data: {json.dumps({'revision': told})}\n\n"
+                    if is_brief:
+                        return
                 elif quiet >= HEARTBEAT:
                     quiet = 0.0
                     yield ": still here\n\n"

@@ -98,7 +98,8 @@ def opened(
             facts=lambda: {"registry": db is not None, "focal": stand(shelf)},
             cookie=f"calibrant_{port}",
         )
-        url = address(listening, secret, gethostname() if _is_any(host) else None)
+        name = gethostname() if _is_any(host) else None
+        url = address(listening, secret, name, "" if images else "registry")
         yield Viewer(app, listening, url, tuple(shelf.problems), len(images))
 
 

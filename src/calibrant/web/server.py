@@ -65,11 +65,13 @@ def bind(host: str = LOCAL, port: int = 0) -> socket.socket:
     return found
 
 
-def address(listening: socket.socket, token: str | None = None, name: str | None = None) -> str:
-    """Where a browser finds the server."""
+def address(
+    listening: socket.socket, token: str | None = None, name: str | None = None, page: str = ""
+) -> str:
+    """Where a browser finds the server, or a page of it."""
     host, port = listening.getsockname()[:2]
     host = name or host
-    text = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    text = f"http://{f'[{host}]' if ':' in host else host}:{port}/{page}"
     return text + (f"?token={token}" if token else "")
 
 
