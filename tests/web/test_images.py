@@ -238,6 +238,17 @@ def test_what_cannot_be_shown_is_refused(thing: object) -> None:
         Shelf().add(thing)
 
 
+def test_masks_of_others_become_flags() -> None:
+    from astropy.nddata import CCDData
+
+    mask = np.zeros((4, 5), bool)
+    mask[1, 2] = True
+    for thing in (np.ma.MaskedArray(np.ones((4, 5)), mask), CCDData(np.ones((4, 5)), mask=mask, unit="adu")):
+        shelf, (name,) = opened(thing)
+        assert [flag["name"] for flag in describe.meta(shelf, name)["dq"]] == ["DO_NOT_USE"]
+        np.testing.assert_array_equal(pixels(shelf, name, "dq") != 0, mask)
+
+
 def test_an_array_is_shown_as_it_was() -> None:
     array = np.zeros((4, 4))
     shelf, (name,) = opened(array)

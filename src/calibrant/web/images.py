@@ -23,7 +23,7 @@ from calibrant.files.records import Records, is_ours
 from calibrant.files.slope import slope_planes
 from calibrant.files.source import FitsSource
 from calibrant.files.units import square
-from calibrant.frame import Exposure, Frame, iso_time
+from calibrant.frame import DQ, Exposure, Frame, iso_time
 from calibrant.instrument import Instrument, load, recognise
 from calibrant.instrument.sections import bounds
 from calibrant.product import Product, Quantity
@@ -366,6 +366,9 @@ def parts_of_thing(thing: Any, name: str) -> list[Part]:
         return list(_product_openers(thing, planes, thing.identity, name, None))
     if isinstance(thing, Frame):
         return [("", lambda: _of_frame(thing, name, None))]
+    if hasattr(thing, "uncertainty") and hasattr(thing, "mask"):  # a CCDData
+        frame = Frame.from_ccddata(thing)
+        return [("", lambda: _of_frame(frame, name, None))]
     array = np.array(thing)
     if not is_drawable(array):
         raise OptionError(
@@ -375,7 +378,11 @@ def parts_of_thing(thing: Any, name: str) -> list[Part]:
             got=f"{type(thing).__name__} of shape {array.shape}",
         )
     array.setflags(write=False)
-    frame = Frame(array, unit="")
+    dq = None
+    if np.ma.isMaskedArray(thing):
+        mask = np.ma.getmaskarray(thing).reshape(-1, *array.shape[-2:]).any(axis=0)
+        dq = np.where(mask, np.uint32(DQ.DO_NOT_USE), np.uint32(0))
+    frame = Frame(array, dq=dq, unit="")
     return [("", lambda: _of_frame(frame, name, None))]
 
 
