@@ -221,6 +221,21 @@ def test_tiles_meet_without_a_seam_and_peaks_stay_when_zoomed_out(
 
     assert brightest("peak") == 255
     assert brightest("mean") < 100
+    look = {
+        "view": {"fit": False, "zoom": 0.1},
+        "stretch": {"name": "equalise"},
+        "limits": {"mode": "minmax"},
+    }
+    forget = "__calibrant.app.tiles.drop(__calibrant.app.frame().image)"
+    painted.evaluate(
+        f"(look) => {{ {forget}; __calibrant.app.equalisers.clear(); __calibrant.app.set(look) }}", look
+    )
+    until(painted, IDLE)
+    shares = painted.evaluate(
+        """() => { const { app } = __calibrant, frame = app.frame();
+        return [...app.equal(frame, app.source(frame), app.limits(frame))] }"""
+    )
+    assert shares[100] > 0.9, "nearly all pixels lie in the first bins, seen from however far"
 
 
 def test_smooth_difference_and_ratio_are_those_of_numpy(
