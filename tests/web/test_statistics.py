@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -122,6 +124,15 @@ def test_histogram_of_one_value(value: float) -> None:
 def test_cuts() -> None:
     assert cut(rows, IMAGE.shape, row=600) == IMAGE[600].astype(float).tolist()
     assert cut(rows, IMAGE.shape, col=3) == IMAGE[:, 3].astype(float).tolist()
+
+
+def test_a_cut_along_a_column_keeps_no_bands() -> None:
+    tracemalloc.start()
+    found = cut(lambda begin, stop: np.ones((stop - begin, 1000), np.float32), (20 * 512, 1000), col=5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [1.0] * 20 * 512
+    assert peak < 5 * 512 * 1000 * 4
 
 
 def test_a_line_along_a_row_is_the_row() -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import RLock
+from threading import RLock, Semaphore
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,10 @@ BUDGET = 512 << 20
 
 FEW = 32
 """Rows that are read by themselves, and not as a part of a band."""
+
+
+READERS = 2
+"""Bands that are read at the same time: on their way each takes three times its room."""
 
 
 class Gone(CalibrantError):
@@ -85,6 +89,7 @@ class Shelf:
     problems: list[str] = field(default_factory=list)
     _entries: dict[str, Entry] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
+    _reading: Semaphore = field(default_factory=lambda: Semaphore(READERS))
 
     # --- putting ---
 
@@ -277,7 +282,12 @@ class Shelf:
         begin = number * BAND
         key = (image, view.version, plane.name, read, number)
         stop = min(begin + BAND, plane.shape[0])
-        return self.cache.get(key, lambda: plane.rows(read, begin, stop))
+
+        def make() -> NDArray[Any]:
+            with self._reading:
+                return plane.rows(read, begin, stop)
+
+        return self.cache.get(key, make)
 
     def rows(self, image: str, plane: Plane, read: int, begin: int, stop: int) -> NDArray[Any]:
         """Any rows of a plane: what is kept already, or read anew."""

@@ -21,6 +21,8 @@ from calibrant.web.pyramid import BAND, Pyramid, sample_step
 PERCENTILES = (0.5, 1.0, 2.5, 5.0, 95.0, 97.5, 99.0, 99.5)
 COUNTED = 1 << 24
 """Values that the median of a box, and a histogram, are made of; of larger boxes every n-th."""
+AT_ONCE = 1 << 22
+"""Values that are added up at once, in double precision."""
 MOST_BINS = 4096
 
 Rows = Callable[[int, int], NDArray[Any]]
@@ -140,8 +142,9 @@ def box_numbers(rows: Rows, box: Box) -> dict[str, Any]:
     of every ``step``-th row and column where the box is larger than `COUNTED`.
     """
     sums = _Sums()
-    for begin in range(*box.rows, BAND):
-        part = rows(begin, min(begin + BAND, box.rows[1]))[:, slice(*box.cols)]
+    few = min(BAND, -(-AT_ONCE // (box.cols[1] - box.cols[0])))
+    for begin in range(*box.rows, few):
+        part = rows(begin, min(begin + few, box.rows[1]))[:, slice(*box.cols)]
         sums.add(part, begin, box.cols[0])
     values, step = sample(rows, box, COUNTED)
     flat = finite_values(values, None)
@@ -209,7 +212,8 @@ def cut(rows: Rows, shape: tuple[int, int], *, row: int | None = None, col: int 
     if row is not None:
         return numbers(rows(row, row + 1)[0])
     assert col is not None
-    parts = [rows(b, min(b + BAND, shape[0]))[:, col] for b in range(0, shape[0], BAND)]
+    # Copies: a view of its column would keep every band.
+    parts = [rows(b, min(b + BAND, shape[0]))[:, col].copy() for b in range(0, shape[0], BAND)]
     return numbers(np.concatenate(parts))
 
 
