@@ -288,9 +288,15 @@ export class App {
     return this.summaries.get(source.key) ?? null;
   }
 
-  /** The whole image in one tile, if it is in memory. @param {Source} source */
-  coarse(source) {
-    return source.get(coarsest(source.meta.levels, source.meta.tile), 0, 0, () => undefined);
+  /** The whole image in one tile, if it is in memory. @param {Source} source @param {import('./sources.js').Want} [want] asks for it */
+  coarse(source, want = () => undefined) {
+    return source.get(coarsest(source.meta.levels, source.meta.tile), 0, 0, want);
+  }
+
+  /** The tile that limits of differences and equal histograms come from, also where it is not painted. @param {Frame} frame @param {import('./sources.js').Want} want */
+  basis(frame, want) {
+    const source = frame.against || frame.stretch.name === 'equalise' ? this.source({ ...frame, smooth: frame.against ? 0 : frame.smooth }) : null;
+    return source ? this.coarse(source, want) : undefined;
   }
 
   /** @param {Frame} frame @returns {[number, number]} */

@@ -73,7 +73,5 @@ export function compose(camera, source, flags, pyramid, want) {
     return draws;
   }
   at(level, want);
-  // Limits of differences and equal histograms come from this tile, also where it is not painted.
-  source.get(coarse, 0, 0, want);
   return draws;
 }

@@ -27,6 +27,8 @@ export class Stage {
     this.shown = [];
     /** @type {import('./scene.js').Painted[]} */
     this.painted = [];
+    /** Keys of tiles that are needed, though not painted. @type {Set<string>} */
+    this.kept = new Set();
     this.waiting = false;
     /** How long the last painting took, in milliseconds. */
     this.took = 0;
@@ -100,6 +102,7 @@ export class Stage {
     this.shown = frames.map((frame, at) => this.place(frame, rooms[at], ratio));
     /** @type {Request[]} */
     const wants = [];
+    this.kept.clear();
     this.painted = this.shown.map((one) => this.compose(one, ratio, wants));
     this.renderer.resize(Math.round(width * ratio), Math.round(height * ratio));
     this.renderer.render(this.painted, BACKGROUND);
@@ -116,6 +119,8 @@ export class Stage {
     const paint = source ? this.app.paint(frame, source) : /** @type {any} */ ({});
     if (!source || !camera) return { ...box, draws: [], paint };
     const pyramid = frame.smooth > 0 ? 'mean' : frame.pyramid;
+    const basis = this.app.basis(frame, (one) => wants.push(one));
+    if (basis) this.kept.add(basis.key);
     return { ...box, draws: compose(camera, source, this.app.flags(frame), pyramid, (one) => wants.push(one)), paint };
   }
 
@@ -128,7 +133,7 @@ export class Stage {
     const flags = (/** @type {Request} */ one) => Number(one.place.plane === 'dq');
     const keys = this.painted.flatMap(({ draws }) => draws.flatMap(({ tile, flags: over }) => [tile.key, over?.key ?? '']));
     // The rest waits until nothing that is looked at is missing: it would only be in the way.
-    app.tiles.want([...wants].sort((a, b) => flags(a) - flags(b)), wants.length ? [] : app.later(), new Set(keys));
+    app.tiles.want([...wants].sort((a, b) => flags(a) - flags(b)), wants.length ? [] : app.later(), new Set([...keys, ...this.kept]));
   }
 
   /** @param {number} width @param {number} height @param {number} ratio */
