@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# The workers of a run fill the cores already: threads of BLAS, which wait in a loop for the next small matrix,
+# would only take them from each other. Read when numpy is imported; workers and commands inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 def pytest_collection_finish() -> None:
     """What was imported stays: the garbage collector need not walk over it again and again."""

@@ -158,5 +158,7 @@ def _commentary(key: str, text: str) -> str:
 
 def _ascii(text: str) -> str:
     """Printable ASCII, which is all that a card may hold."""
+    if text.isascii() and text.isprintable():  # nearly always
+        return text
     clean = text.encode("ascii", "replace").decode()
     return "".join(c if " " <= c <= "~" or c == "\n" else "?" for c in clean)
