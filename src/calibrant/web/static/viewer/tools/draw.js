@@ -106,8 +106,9 @@ export function draw(app) {
     if (kind === 'down') {
       if (!armed || event.button !== 0) return false;
       if (armed === 'polygon') {
-        if (drawing?.frame !== frame.number) drawing = { frame: frame.number, from: [row, col], to: [row, col], points: [] };
-        drawing.points.push([fine(row), fine(col)]);
+        const begun = drawing?.frame === frame.number ? drawing : { frame: frame.number, from: /** @type {[number, number]} */ ([row, col]), to: /** @type {[number, number]} */ ([row, col]), points: /** @type {[number, number][]} */ ([]) };
+        begun.points.push([fine(row), fine(col)]);
+        drawing = begun;
         if (event.detail > 1) close();
         app.draw();
         return true;

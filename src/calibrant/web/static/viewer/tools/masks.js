@@ -43,7 +43,7 @@ export function masks(app) {
     if (!flags.length) list.replaceChildren(el('li', {}, 'No flag is set in this image.'));
     all.hidden = alpha.parentElement.hidden = !flags.length;
     alpha.value = String(frame.masks.alpha);
-    panel.querySelector('summary').textContent = flags.length ? `Flags (${flags.length})` : 'Flags';
+    /** @type {HTMLElement} */ (panel.querySelector('summary')).textContent = flags.length ? `Flags (${flags.length})` : 'Flags';
   }
 
   app.on('change', show);

@@ -79,9 +79,10 @@ export function parsed(text) {
 
 /** @param {Region} one */
 function line(one) {
+  const [x, y] = [(one.col ?? 0) + 1, (one.row ?? 0) + 1];
   const sizes =
-    one.shape === 'circle' ? [one.col + 1, one.row + 1, one.radius]
-    : one.shape === 'box' ? [one.col + 1, one.row + 1, one.width, one.height, one.angle ?? 0]
+    one.shape === 'circle' ? [x, y, one.radius]
+    : one.shape === 'box' ? [x, y, one.width, one.height, one.angle ?? 0]
     : (one.points ?? []).flatMap(([row, col]) => [col + 1, row + 1]);
   const told = [one.colour && one.colour !== USUAL ? `color=${one.colour}` : '', one.text ? `text={${one.text.replaceAll(/[{}\n]/g, ' ')}}` : ''].filter(Boolean);
   return `${one.shape}(${sizes.map((value) => number(/** @type {number} */ (value))).join(',')})${told.length ? ` # ${told.join(' ')}` : ''}`;

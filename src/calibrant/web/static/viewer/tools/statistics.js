@@ -41,9 +41,11 @@ export function statistics(app) {
 
 /** @param {any} found @param {number[]} rows @param {number[]} cols @param {string} unit @returns {[string, any][]} */
 function lines(found, rows, cols, unit) {
-  const { plane, read, unit: _, step, ...numbers } = found;
+  const { plane, read, unit: _, step, rows: __, cols: ___, n, ...numbers } = found;
   const place = /** @type {[string, any]} */ (['rows, columns', `${rows[0]} to ${rows[1] - 1}, ${cols[0]} to ${cols[1] - 1}`]);
-  const values = Object.entries(numbers).map(([name, value]) => {
+  // Numbers of a kind, such as those after clipping, come together.
+  const flat = Object.entries(numbers).flatMap(([name, value]) => (value && typeof value === 'object' && !Array.isArray(value) ? Object.entries(value).map(([inner, one]) => [`${name} ${inner}`, one]) : [[name, value]]));
+  const values = flat.map(([name, value]) => {
     const words = name.replaceAll('_', ' ');
     if (Array.isArray(value)) return [words, value.join(', ')];
     if (typeof value !== 'number') return [words, value];
