@@ -106,7 +106,7 @@ export function draw(app) {
     if (kind === 'down') {
       if (!armed || event.button !== 0) return false;
       if (armed === 'polygon') {
-        const begun = drawing?.frame === frame.number ? drawing : { frame: frame.number, from: /** @type {[number, number]} */ ([row, col]), to: /** @type {[number, number]} */ ([row, col]), points: /** @type {[number, number][]} */ ([]) };
+        const begun = drawing && drawing.frame === frame.number ? drawing : { frame: frame.number, from: /** @type {[number, number]} */ ([row, col]), to: /** @type {[number, number]} */ ([row, col]), points: /** @type {[number, number][]} */ ([]) };
         begun.points.push([fine(row), fine(col)]);
         drawing = begun;
         if (event.detail > 1) close();
