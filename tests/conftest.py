@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# The workers of a run fill the cores already: threads of BLAS, which wait in a loop for the next small matrix,
-# would only take them from each other. Read when numpy is imported; workers and commands inherit it.
+# Workers fill the cores already: threads of BLAS, which wait in a loop for the next small matrix, would only
+# take them from each other. It counts when numpy is imported; workers and commands inherit it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

@@ -136,12 +136,14 @@ def _step(left: F8, right: F8, gap: int, gradient: bool) -> tuple[float, float, 
 
 def _block_step(left: F8, right: F8, gap: int, gradient: bool) -> float:
     """Median over rows of the difference of strip means, less the slope that both strips share."""
-    both = np.isfinite(left).any(axis=1) & np.isfinite(right).any(axis=1)
+    known = [np.isfinite(side) for side in (left, right)]
+    both = known[0].any(axis=1) & known[1].any(axis=1)
     if 2 * both.sum() < both.size or not both.any():
         return math.nan
     left, right = left[both], right[both]
     width = left.shape[1]
-    step = float(clipped_stats(np.nanmean(right, axis=1) - np.nanmean(left, axis=1), sigma=3.0).mean)
+    mean = np.mean if all(side.all() for side in known) else np.nanmean
+    step = float(clipped_stats(mean(right, axis=1) - mean(left, axis=1), sigma=3.0).mean)
     if not gradient or width < 3:
         return step
     place = np.arange(width) - 0.5 * (width - 1)

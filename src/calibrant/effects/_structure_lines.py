@@ -144,8 +144,18 @@ def _medians(part: F4) -> F8:
     enough = 2 * np.isfinite(part).sum(axis=0) >= len(part)
     found = np.full(part.shape[1], np.nan)
     if enough.any():
-        found[enough] = np.nanmedian(part[:, enough].astype(np.float64), axis=0)
+        found[enough] = _medians_of_known(part[:, enough])
     return found
+
+
+def _medians_of_known(part: NDArray[np.floating]) -> F8:
+    """As `numpy.nanmedian`, which takes many times as long for short columns; each has a finite value."""
+    ordered = np.sort(part.T.astype(np.float64), axis=1)  # NaN last
+    count = np.count_nonzero(~np.isnan(ordered), axis=1)
+    lower, upper = (
+        np.take_along_axis(ordered, at[:, np.newaxis], 1)[:, 0] for at in ((count - 1) // 2, count // 2)
+    )
+    return np.asarray(0.5 * (lower + upper), np.float64)
 
 
 def _medians_of_three(profile: F8, side: int) -> F8:
@@ -155,7 +165,7 @@ def _medians_of_three(profile: F8, side: int) -> F8:
     shifted = np.array([padded[:, 3 + side * k : 3 + side * k + n] for k in (1, 2, 3)])
     some = np.isfinite(shifted).any(axis=0)
     found = np.full(profile.shape, np.nan)
-    found[some] = np.nanmedian(shifted[:, some], axis=0)
+    found[some] = _medians_of_known(shifted[:, some])
     return found
 
 
