@@ -387,12 +387,12 @@ def test_corners_belong_to_the_rows():
 
 def test_noise_of_columns_beside_noisier_pixels_is_theirs():
     rng, shape = np.random.default_rng(6), (2, 20000, 16)
-    place = np.tile((np.arange(16) >= 4).astype(np.int64), (shape[1], 1))
+    place = np.tile((np.arange(16) >= 4).astype(np.int16), (shape[1], 1))
     values = (rng.standard_normal(shape) * np.where(place, 5.0, 2.0)).astype(np.float32)
 
     def noise(regions):
         squares, freedom = np.zeros(2), np.zeros(2)
-        good, lanes = np.ones(shape[1:], bool), np.zeros(16, np.int64)
+        good, lanes = np.ones(shape[1:], bool), np.zeros(16, np.int16)
         gather(values, lanes, good, place, np.zeros((2, 2)), squares, freedom, regions)
         return np.sqrt(squares / freedom / 2)
 

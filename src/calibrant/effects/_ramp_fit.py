@@ -64,7 +64,7 @@ class Fit:
 
         rows, fit = slice(*band), self.limits()
         values, offset = self._read(rows)
-        gain = np.ascontiguousarray(self.gain[rows], np.float32).ravel()
+        gain = np.array(self.gain[rows], np.float32, order="C").ravel()  # never read-only: one kernel for all
         rn2 = np.ascontiguousarray(self.read_noise[rows], np.float32).ravel() ** 2
         pixels = rn2.size
         dq = _pixels(None if self.dq is None else self.dq[:, rows])

@@ -172,10 +172,10 @@ def _active(
     good = np.ones(place.shape, bool) if dq is None else (np.asarray(dq) & BAD) == 0
     turned = abs(clock.fast) == 2
     if turned:
-        values = values.swapaxes(-1, -2)
+        values = np.ascontiguousarray(values.swapaxes(-1, -2))
         lane, place, good = lane.T, place.T, good.T
     lanes = np.ascontiguousarray(lane[0])
-    good = np.array(good)
+    good = np.array(good, order="C")
     steps, limits = _steps(values, lanes, place >= regions, good)
     kernels.steady(values, lanes, steps, limits, good)
     found = np.zeros((len(values), len(sums[0])))

@@ -337,7 +337,7 @@ class Task:
         noise = self.job.noise
         assert noise is not None
         planes = noise.band(first, end)
-        limits = np.array([reject.low, reject.upper])
+        limits = np.array([reject.low, reject.upper], np.float64)
         count = np.empty(values.shape[1], np.uint16)
         for _ in range(rounds_of(reject)):
             centre = self._stack(values, METHODS[reject.centre], Rejection(), only_data=True)["data"]
@@ -395,7 +395,7 @@ class Task:
         shared = (
             (sorting_blocks(frames), median_blocks(frames)),
             np.array([method, clip, rounds, job.n_keep]),
-            np.array(reach),
+            np.array(reach, np.float64),  # whole numbers would be kernels of their own
             job.factor,
             np.array(affine),
             buffers,
