@@ -9,23 +9,42 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import convolve2d
 
+from calibrant.effects import _stray_wings as wings
 from calibrant.effects import stray_light
 from calibrant.effects._stray_rows import RowKernel, spread
 from calibrant.effects._stray_shepard import Shepard, as_published
+from calibrant.effects._stray_wings import edges
 from calibrant.errors import HistoryError, OptionError, SelectionError, ShapeError, UnitError
 from calibrant.frame import DQ, Frame
 from calibrant.instrument.slices import Line, slice_map
 from calibrant.simulate.slicer import Scene, make
 
 ROWS, COLS = 256, 260
-SLICES = slice_map(
-    {n + 1: Line((24.0 + 23 * n, 0.3, -3.5), (5.3, 0.44), 19.0, 0.19) for n in range(9)},
-    (ROWS, COLS),
-    blind=4,
-)
+LINES = {n + 1: Line((24.0 + 23 * n, 0.3, -3.5), (5.3, 0.44), 19.0, 0.19) for n in range(9)}
+SLICES = slice_map(LINES, (ROWS, COLS), blind=4)
 INSIDE = SLICES.ids > 0
-ALPHA = np.nan_to_num(SLICES.alpha)
-LAMP = np.where(INSIDE, 600 * (1 + 0.35 * np.sin(2 * np.pi * ALPHA / 1.1)), 0.0)
+FINE = 5  # parts of a pixel: edges lie between pixels
+
+
+def lamp():
+    """A lamp with structure; (rows, FINE * cols)."""
+    u = (np.arange(ROWS) - (ROWS - 1) / 2) / (ROWS / 2)
+    x = (np.arange(COLS * FINE) + 0.5) / FINE - 0.5
+    made = np.zeros((ROWS, x.size))
+    for line in LINES.values():
+        away = x - np.polynomial.polynomial.polyval(u, line.centre)[:, None]
+        made += (np.abs(away) < line.width / 2) * (1 + 0.35 * np.sin(2 * np.pi * away * line.scale / 1.1))
+    return 600 * made
+
+
+WIDE = np.hypot(0.9, 12**-0.5)  # with the pixel
+
+
+def seen(light, blur=0.9):
+    return gaussian_filter1d(light, blur * FINE, axis=1).reshape(ROWS, COLS, FINE).mean(axis=2)
+
+
+LAMP = lamp()
 
 
 def stray(pedestal=22.0):
@@ -33,10 +52,9 @@ def stray(pedestal=22.0):
     return pedestal + 15 * np.exp(-0.5 * (((rows - 100) / 90) ** 2 + ((cols - 140) / 90) ** 2))
 
 
-def taken(light, under, rng, blur=0.9, noise=0.3):
-    seen = (gaussian_filter1d(light, blur, axis=1) if blur else light) + under
-    values = seen + rng.normal(0, noise, seen.shape)
-    return Frame(values.astype(np.float32), variance=np.full(seen.shape, noise**2, np.float32), unit="adu/s")
+def taken(light, under, rng, noise=0.3):
+    values = seen(light) + under + rng.normal(0, noise, under.shape)
+    return Frame(values.astype(np.float32), variance=np.full(under.shape, noise**2, np.float32), unit="adu/s")
 
 
 # --- Shepard's weights ---
@@ -101,15 +119,17 @@ def test_nothing_is_said_where_no_gap_is_near():
 
 
 def test_stray_light_is_found_with_honest_errors():
-    rng, true = np.random.default_rng(3), stray()
-    found = stray_light.measure(taken(LAMP, true, rng), SLICES)
-    known = (SLICES.ids > 1) & (SLICES.ids < 9) & np.isfinite(found.planes["data"])
-    off = (found.planes["data"] - true)[known]
-    pulls = off / np.sqrt(found.planes["variance"][known])
-    assert abs(off.mean()) < 0.03 * true.mean()
-    assert 0.4 < np.sqrt(np.mean(pulls**2)) < 1.6
-    blur = next(q for q in found if q.name == "blur")
-    assert blur.value == pytest.approx(0.9, abs=0.03)
+    """Of a lamp whose structure shines into gaps of 4 pixels: the nearest of them shows 170 beside 30."""
+    true, pulls = stray(), []
+    for seed in range(3, 7):
+        found = stray_light.measure(taken(LAMP, true, np.random.default_rng(seed)), SLICES)
+        known = (SLICES.ids > 0) & np.isfinite(found.planes["data"])
+        off = (found.planes["data"] - true)[known]
+        pulls.append(off / np.sqrt(found.planes["variance"][known]))
+        mean, blur = (found.quantity(name) for name in ("mean", "blur"))
+        assert abs(mean.value - true[known].mean()) < 3 * mean.sigma < 0.2 * mean.value
+        assert abs(blur.value - WIDE) < 3 * blur.sigma < 0.15 * WIDE
+    assert 0.4 < np.sqrt(np.mean(np.concatenate(pulls) ** 2)) < 2.2
 
 
 def test_without_the_wings_the_slices_themselves_are_taken_for_stray_light():
@@ -118,6 +138,38 @@ def test_without_the_wings_the_slices_themselves_are_taken_for_stray_light():
     frame = taken(LAMP, true, np.random.default_rng(3))
     found = stray_light.measure(frame, SLICES, method="shepard", wings=None)
     assert np.nanmean((found.planes["data"] - true)[INSIDE]) > 0.5 * true.mean()
+
+
+@pytest.fixture(scope="module")
+def middle():
+    """Rows of a spectrometer: `taken(source)` gives the frame, its true stray light; and the map."""
+    scene, some = Scene.load("miri-mrs"), np.s_[400:600]
+    planes = {name: getattr(scene.slices, name)[some] for name in ("ids", "alpha", "beta", "wavelength")}
+    slices = replace(scene.slices, reference=scene.slices.reference[some], **planes)
+
+    def taken(source):
+        made = make(scene, source, "CV3", np.random.default_rng(9))
+        parts = (plane[some] for plane in (made.frame.data, made.frame.variance))
+        return Frame(*parts, unit="adu/s", dq=made.frame.dq[some]), made.truth.planes["stray"][some]
+
+    return taken, slices
+
+
+def test_a_faint_source_keeps_its_light(middle):
+    """Its stray light is below the wings of its slices: with edges at borders of pixels it was found -1."""
+    taken, slices = middle
+    frame, true = taken("extended-800K")
+    inside = slices.ids > 0
+    for method in ("auto", "shepard"):
+        found = stray_light.measure(frame, slices, method=method)
+        mean, blur = (found.quantity(name) for name in ("mean", "blur"))
+        assert abs(mean.value - true[inside].mean()) < 2 * mean.sigma
+        assert method != "auto" or 2 * mean.sigma < 0.1
+        assert abs(blur.value - 0.9) < 3 * blur.sigma < 0.09
+    coarse = slices.ids != 0
+    border = edges(coarse)  # the twin
+    border = replace(border, place=border.col + 0.5 * border.side)
+    assert wings.blur(frame.data - true, coarse, slices.gaps(1) & (frame.dq == 0), border)[0] > 0.96
 
 
 def test_hot_pixels_in_gaps_and_a_slice_without_values_do_no_harm():
@@ -138,8 +190,8 @@ def test_hot_pixels_in_gaps_and_a_slice_without_values_do_no_harm():
 def test_levels_of_gaps_are_told_with_errors():
     pulls = []
     for seed in range(10):
-        frame = taken(np.zeros(SLICES.shape), np.full(SLICES.shape, 8.0), np.random.default_rng(seed))
-        found = stray_light.measure(frame, SLICES, wings=None)
+        frame = taken(np.zeros(LAMP.shape), np.full(SLICES.shape, 8.0), np.random.default_rng(seed))
+        found = stray_light.measure(frame, SLICES, method="shepard", wings=None)
         pulls += [(q.value - 8.0) / q.sigma for q in found if q.name == "level"]
     assert len(pulls) == 100 and 0.8 < np.std(pulls) < 1.2
 
@@ -168,30 +220,23 @@ def test_row_kernels_are_the_matrix_product():
         assert np.allclose(total[row], expected, rtol=1e-9)
 
 
-def test_gaps_of_three_pixels_are_too_narrow_to_interpolate_between():
-    scene, some = Scene.load("miri-mrs"), np.s_[400:600]
-    made = make(scene, "internal", "CV3", np.random.default_rng(9))
-    frame = Frame(*(plane[some] for plane in (made.frame.data, made.frame.variance)), unit="adu/s")
-    frame = replace(frame, dq=made.frame.dq[some])
-    slices = replace(
-        scene.slices,
-        reference=scene.slices.reference[some],
-        **{name: getattr(scene.slices, name)[some] for name in ("ids", "alpha", "beta", "wavelength")},
-    )
-    inside, true = slices.ids > 0, made.truth.planes["stray"][some]
+def test_gaps_of_three_pixels_are_too_narrow_to_interpolate_between(middle):
+    taken, slices = middle
+    frame, true = taken("internal")
+    inside = slices.ids > 0
     found = stray_light.measure(frame, slices)
     other = stray_light.measure(frame, slices, method="shepard")
     error = {name: one.data - true for name, one in (("auto", found), ("shepard", other))}
     assert np.abs(error["auto"][inside]).max() < 0.05 * true[inside].mean()
-    assert np.abs(np.nanmedian(error["shepard"][inside])) > 3  # the twin
-    assert found.provenance.options["method"] == "rows" and "too narrow" in found.provenance.notes[0]
+    assert np.nanstd(error["shepard"][inside]) > 3  # the twin
+    assert found.provenance.options["method"] == "rows" and "shepard would be" in found.provenance.notes[0]
     pulls = error["auto"][inside] / np.sqrt(found.planes["variance"][inside])
     assert 0.5 < np.sqrt(np.mean(pulls**2)) < 2.5
 
 
 def test_strength_and_pedestal_of_a_row_kernel_are_found():
     kernel = RowKernel(100.0, 1e-3)
-    true = 8.0 + 0.7 * spread(LAMP, [kernel])[0]
+    true = 8.0 + 0.7 * spread(seen(LAMP), [kernel])[0]
     frame = taken(LAMP, true, np.random.default_rng(6))
     found = stray_light.measure(frame, SLICES, method="rows", kernels=[kernel])
     strength = next(q for q in found if q.name == "strength")
@@ -210,9 +255,9 @@ def test_a_corrected_frame_is_the_light_alone():
     frame = taken(LAMP, stray(), np.random.default_rng(7))
     found = stray_light.measure(frame, SLICES)
     done = stray_light.apply(frame, found)
-    expected = gaussian_filter1d(LAMP, 0.9, axis=1)
+    expected = seen(LAMP)
     known = INSIDE & np.isfinite(done.data)
-    assert abs(np.mean((done.data - expected)[known])) < 1.0
+    assert abs(np.mean((done.data - expected)[known])) < 2 * found.quantity("mean").sigma
     cuts = found.tables["cuts"]
     left = done.data[cuts["row"], cuts["col"]]
     assert np.allclose(cuts["value"] - cuts["stray"], left, atol=1e-3, equal_nan=True)

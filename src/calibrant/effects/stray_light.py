@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from calibrant.effects._slice_pixels import cuts, quarters
 from calibrant.effects._stray_rows import RowKernel, fitted, spread
 from calibrant.effects._stray_shepard import Shepard, as_published
-from calibrant.effects._stray_wings import blur, spill
+from calibrant.effects._stray_wings import blur, edges, spill
 from calibrant.effects.common import Record
 from calibrant.errors import OptionError, SelectionError, ShapeError, UnitError
 from calibrant.exposures import Exposures
@@ -42,7 +42,7 @@ KIND = Kind(
     },
     quantities={
         "level": "Median of a gap without what spills into it; the place is the gap, counted across.",
-        "mean": "Mean stray light under the slices.",
+        "mean": "Mean stray light under the slices; its error is as if all pixels were off together.",
         "blur": "Sigma of the blur across slices, pixels, that explains the spill.",
         "strength": "Of a part of a row kernel, relative to what it was given.",
         "pedestal": "Level that does not depend on the light, of a row kernel.",
@@ -50,8 +50,10 @@ KIND = Kind(
 )
 AUTO = "auto"
 METHODS = (AUTO, "shepard", "as_published", "rows")
-NARROW = 0.15  # of the pixels of gaps: if more stand out, it is the slices that shine into them
-SAFE = 2  # pixels beside slices beyond which their spill is small
+CLOSE, SAFE = 1, 2  # pixels beside slices beyond which their spill is small
+PLAINLY = 2.0  # times: rows knows nothing of light that varies otherwise, where there is no wide gap
+ONE_SIGMA = 0.683  # of all lie within
+ENOUGH = 0.25  # of the pixels of gaps
 FIT = "fit"
 SCATTERS = 3.0  # sigmas of the gaps above their level: only brighter pixels scatter
 PASSES = 3
@@ -87,7 +89,7 @@ def measure(
     radius: float = 50.0,
     power: float = 1.0,
     disc: bool = True,
-    margin: int = 1,
+    margin: int | None = None,
     wings: float | str | None = FIT,
     kernels: Sequence[RowKernel] = (),
     fit_strength: bool = True,
@@ -105,12 +107,12 @@ def measure(
     method : str
         ``shepard``: interpolated from the gaps with weights that fall with distance; ``rows``: the light of
         the slices spread along rows by `kernels`, and a pedestal; ``as_published``: Shepard's as in the
-        notebook, 18 % low, on the whole mask, without errors; ``auto``: shepard, but rows where gaps are too
-        narrow, so that many of their pixels stand out.
+        notebook, 18 % low, on the whole mask, without errors; ``auto``: shepard, but rows where that
+        explains the gaps so much better that its own error is less than half.
     radius, power, disc : float, float, bool
         Of Shepard's weights, ((R - d) / (R d))^k up to R/2 pixels away; within a disc, or a square.
-    margin : int
-        Pixels beside slices that count as lit.
+    margin : int, optional
+        Pixels beside slices that count as lit: 1, and 2 for rows, for which a few gaps are enough.
     wings : float, str or None
         Sigma in pixels of the blur across slices, whose spill is taken from the gaps; ``fit`` finds it.
     kernels : sequence of RowKernel, optional
@@ -138,6 +140,11 @@ def measure(
         If no pixel lies between slices.
     """
     _check_options(method, margin, wings, clip, least)
+    if method == AUTO:
+        given = {"radius": radius, "power": power, "disc": disc, "least": least}
+        rows = {"kernels": kernels, "fit_strength": fit_strength}
+        return _better(frame, slices, {"margin": margin, "wings": wings, "clip": clip}, given, rows)
+    margin = margin if margin is not None else SAFE if method == "rows" else CLOSE
     loaded = frame.load()
     if len(loaded.shape) != 2:
         raise ShapeError("stray light is measured on images of two axes", where=frame.name, got=frame.shape)
@@ -146,23 +153,32 @@ def measure(
     scene = _scene(loaded, slices, 0 if published else margin, published)
     if published:
         found = _Found(as_published(scene.values, scene.gaps, radius, power), np.zeros(0), scene.gaps)
-        return _product(loaded, slices, scene, found, np.zeros(scene.ids.shape), 0.0, _record(locals()))
+        return _product(
+            loaded, slices, scene, found, np.zeros(scene.ids.shape), (0.0, 0.0), _record(locals())
+        )
     shepard = Shepard(scene.ids.shape, radius, power, disc)
-    taken, sigma = _spilled(scene, shepard, wings, clip)
+    taken, doubt, sigma = _spilled(scene, _far(scene, slices), shepard, wings, clip)
     clean = replace(scene, values=np.where(scene.ids == 0, scene.values - taken, scene.values))
     gaps = slices.upright(slices.gap_numbers())
     if method == "rows":
-        found = _by_rows(clean, kernels or (RowKernel(),), gaps, fit_strength, clip)
+        found = _by_rows(clean, kernels or (RowKernel(),), gaps, fit_strength, clip, taken)
     else:
-        found = _by_distance(clean, shepard, gaps, clip, least)
-    if method == AUTO:
-        method = "shepard"
-        lost = 1 - found.used.sum() / scene.gaps.sum()
-        if lost > NARROW and slices.gaps(max(margin, SAFE)).any():
-            options = {"wings": wings, "kernels": kernels, "fit_strength": fit_strength, "clip": clip}
-            other = measure(frame, slices, method="rows", margin=max(margin, SAFE), **options)  # type: ignore[arg-type]
-            return _with_note(other, f"{lost:.0%} of the pixels of gaps stand out: too narrow for shepard")
+        found = _by_distance(clean, shepard, gaps, clip, least, doubt)
     return _product(loaded, slices, clean, found, taken, sigma, _record(locals()))
+
+
+def _better(
+    frame: Frame, slices: SliceMap, both: dict[str, Any], near: dict[str, Any], along: dict[str, Any]
+) -> Product:
+    """Of the two methods that which explains the gaps better; rows needs wide gaps, but not all."""
+    first = measure(frame, slices, method="shepard", **both, **near)
+    if not slices.gaps(SAFE if both["margin"] is None else both["margin"]).any():
+        return first
+    second = measure(frame, slices, method="rows", **both, **along)
+    one, other = (product.quantity("mean").sigma or math.inf for product in (first, second))
+    if PLAINLY * other < one:
+        return _with_note(second, f"rows, of error {other:.2g}: shepard would be off by {one:.2g}")
+    return _with_note(first, f"shepard, of error {one:.2g}: rows would be off by {other:.2g}")
 
 
 def _with_note(product: Product, note: str) -> Product:
@@ -170,10 +186,12 @@ def _with_note(product: Product, note: str) -> Product:
     return replace(product, provenance=replace(old, notes=(note, *old.notes)))
 
 
-def _check_options(method: str, margin: int, wings: float | str | None, clip: float, least: float) -> None:
+def _check_options(
+    method: str, margin: int | None, wings: float | str | None, clip: float, least: float
+) -> None:
     if method not in METHODS:
         raise OptionError("unknown method", where="method", expected=" or ".join(METHODS), got=method)
-    if not (margin >= 0 and clip > 0 and 0 <= least < 1):
+    if not ((margin is None or margin >= 0) and clip > 0 and 0 <= least < 1):
         raise OptionError(
             "an option of stray light has no meaning",
             where="stray_light",
@@ -210,25 +228,36 @@ def _scene(frame: Frame, slices: SliceMap, margin: int, everything: bool) -> _Sc
     if frame.variance is not None:
         variance = slices.upright(np.asarray(frame.variance, np.float64))
         gaps = gaps & np.isfinite(variance)
+    if not everything:
+        values = np.where(slices.upright(good), values, np.nan)
     return _Scene(values, variance, slices.upright(slices.ids), gaps)
 
 
-def _spilled(scene: _Scene, shepard: Shepard, wings: float | str | None, clip: float) -> tuple[F8, float]:
-    """What of the light of slices is in the gaps, and the sigma of its blur."""
+def _far(scene: _Scene, slices: SliceMap) -> _Scene:
+    """Pixels of gaps where spill is small, and what is wrong with it smaller still; all, if they are few."""
+    gaps = scene.gaps & slices.upright(slices.gaps(SAFE))
+    return replace(scene, gaps=gaps) if gaps.sum() > ENOUGH * scene.gaps.sum() else scene
+
+
+def _spilled(
+    scene: _Scene, far: _Scene, shepard: Shepard, wings: float | str | None, clip: float
+) -> tuple[F8, F8, tuple[float, float]]:
+    """What of the light of slices is in the gaps, how far off that may be; sigma of its blur, its error."""
     nothing = np.zeros(scene.values.shape)
     if wings is None:
-        return nothing, 0.0
-    taken, sigma, under = nothing, 0.0, nothing
+        return nothing, nothing, (0.0, 0.0)
+    taken, doubt, sigma, under = nothing, nothing, (0.0, 0.0), nothing
     inside: Bools = scene.ids != 0
+    ends = edges(inside)
     for _ in range(PASSES):
         light = scene.values - under
-        sigma = float(wings) if wings != FIT else blur(light, inside, scene.gaps)
-        if sigma == 0:
-            return nothing, 0.0
-        taken = spill(light, inside, sigma)
-        used = _without_outliers(scene, scene.values - taken, shepard, clip)
+        sigma = (float(wings), 0.0) if wings != FIT else blur(light, inside, far.gaps, ends)
+        if sigma[0] == 0:
+            return nothing, nothing, sigma
+        taken, doubt = spill(light, inside, ends, sigma[0])
+        used = _without_outliers(far, scene.values - taken, shepard, clip)
         under = np.nan_to_num(shepard(scene.values - taken, used)[0])
-    return taken, sigma
+    return taken, doubt, sigma
 
 
 def _without_outliers(scene: _Scene, values: F8, shepard: Shepard, clip: float) -> Bools:
@@ -244,7 +273,7 @@ def _without_outliers(scene: _Scene, values: F8, shepard: Shepard, clip: float) 
 
 
 def _by_distance(
-    scene: _Scene, shepard: Shepard, numbers: NDArray[np.int32], clip: float, least: float
+    scene: _Scene, shepard: Shepard, numbers: NDArray[np.int32], clip: float, least: float, doubt: F8
 ) -> _Found:
     used = _without_outliers(scene, scene.values, shepard, clip)
     variance = scene.variance
@@ -254,6 +283,7 @@ def _by_distance(
     stray, support, error = shepard(scene.values, used, variance)
     assert error is not None
     error += _model_error(_left_out(scene, shepard, numbers, used), numbers, used) ** 2
+    error += np.maximum(np.nan_to_num(shepard(doubt**2, used)[0]), 0.0)  # edges may be off alike
     bare = support < least
     stray[bare] = error[bare] = np.nan
     return _Found(stray, error, used)
@@ -278,7 +308,7 @@ def _model_error(rest: F8, numbers: NDArray[np.int32], used: Bools) -> float:
     place = numbers[good] * (int(blocks.max()) + 1) + blocks[good]
     count = np.bincount(place)
     means = (np.bincount(place, rest[good]) / np.maximum(count, 1))[count > BLOCK // 2]
-    return float(np.sqrt(np.median(means**2)) * 1.4826) if means.size else 0.0
+    return float(np.quantile(np.abs(means), ONE_SIGMA)) if means.size else 0.0
 
 
 def _by_rows(
@@ -287,6 +317,7 @@ def _by_rows(
     numbers: NDArray[np.int32],
     fit_strength: bool,
     clip: float,
+    taken: F8,
 ) -> _Found:
     """The light of slices spread along their rows; strengths and pedestal from the gaps."""
     gap_values = scene.values[scene.gaps]
@@ -295,7 +326,7 @@ def _by_rows(
         lit = (scene.ids != 0) & (scene.values > floor)
     stray = np.zeros(scene.values.shape)
     for _ in range(PASSES):  # stray light itself scatters no more
-        parts = spread(np.where(lit, scene.values - stray, 0.0), kernels)
+        parts = spread(np.where(lit, scene.values - stray, taken), kernels)
         fixed = np.zeros(stray.shape) if fit_strength else np.sum(parts, axis=0)
         free = [*(parts if fit_strength else []), np.ones(stray.shape)]
         strengths, covariance, used = fitted(scene.values - fixed, free[:-1], scene.gaps, numbers, clip)
@@ -318,7 +349,13 @@ def _numbers(strengths: F8, covariance: F8) -> tuple[Quantity, ...]:
 
 
 def _product(
-    frame: Frame, slices: SliceMap, scene: _Scene, found: _Found, taken: F8, sigma: float, record: Record
+    frame: Frame,
+    slices: SliceMap,
+    scene: _Scene,
+    found: _Found,
+    taken: F8,
+    wide: tuple[float, float],
+    record: Record,
 ) -> Product:
     unit = frame.unit
     planes = {"data": found.stray, "spill": taken}
@@ -343,14 +380,13 @@ def _product(
         record.notes.append(
             f"{left_out} of {int(scene.gaps.sum())} pixels of gaps stand out, and were left out"
         )
-    under = found.stray[scene.ids > 0]
     quantities = [
         *_levels(scene, found.used, slices, unit),
-        Quantity("mean", float(np.nanmean(under)) if np.isfinite(under).any() else math.nan, None, unit),
+        _mean(found, scene.ids > 0, unit),
         *(replace(one, unit=unit if one.name == "pedestal" else "") for one in found.quantities),
     ]
-    if sigma > 0:
-        quantities.append(Quantity("blur", sigma, None, "pixel"))
+    if wide[0] > 0:
+        quantities.append(Quantity("blur", wide[0], wide[1] or None, "pixel"))
     squared = "/".join(f"{part}2" for part in unit.split("/")) if unit else ""
     series = Exposures.from_frames([frame])
     return Product(
@@ -370,6 +406,15 @@ def _product(
         quantities=tuple(quantities),
         provenance=record.provenance(NAME, series, {}),
     )
+
+
+def _mean(found: _Found, under: Bools, unit: str) -> Quantity:
+    """Of the slices; what is wrong with the model may be wrong everywhere, and does not average out."""
+    known = under & np.isfinite(found.stray)
+    if not known.any():
+        return Quantity("mean", math.nan, None, unit)
+    error = math.sqrt(found.variance[known].mean()) if found.variance.size else None
+    return Quantity("mean", float(found.stray[known].mean()), error, unit)
 
 
 def _levels(scene: _Scene, used: Bools, slices: SliceMap, unit: str) -> list[Quantity]:
