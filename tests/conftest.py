@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-# Workers fill the cores already: threads of BLAS, which wait in a loop for the next small matrix, would only
-# take them from each other. It counts when numpy is imported; workers and commands inherit it.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Workers fill the cores already: further threads of matrices and of the search for cosmic rays, which wait for
+# work in a loop, would only take them from each other. It counts when the libraries are first loaded; workers
+# and commands inherit it.
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 
 def pytest_collection_finish() -> None:
