@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Workers fill the cores already: further threads of matrices and of the search for cosmic rays, which wait for
+# Workers fill the cores already: more threads of matrices and of the search for cosmic rays, which wait for
 # work in a loop, would only take them from each other. It counts when the libraries are first loaded; workers
 # and commands inherit it.
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
