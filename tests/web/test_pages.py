@@ -27,7 +27,7 @@ def helper() -> object:
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, dict[str, str]]]:
     registry, names = helper().filled(tmp_path_factory.mktemp("registry"))
-    app = Starlette(routes=routes(registry, lambda identity: f"/#image={identity}"))
+    app = Starlette(routes=routes(registry, lambda keys: f"/#{' '.join(keys)}"))
     with TestClient(app) as client, registry:
         yield client, names
 
@@ -126,7 +126,10 @@ def test_pictures_and_the_way_to_the_viewer(known) -> None:
     picture = client.get(f"/registry/pictures/{names['bias0']}")
     assert picture.headers["content-type"] == "image/png" and picture.content[1:4] == b"PNG"
     onward = client.get(f"/registry/view/{names['bias0'][:16]}", follow_redirects=False)
-    assert onward.status_code == 303 and onward.headers["location"] == f"/#image={names['bias0']}"
+    assert onward.status_code == 303 and onward.headers["location"] == f"/#{names['bias0'][:16]}"
+    query = {"a": names["bias0"], "b": names["bias1"]}
+    both = client.get("/registry/view", params=query, follow_redirects=False)
+    assert both.headers["location"] == f"/#{names['bias0']} {names['bias1']}"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,8 @@ def test_pictures_and_the_way_to_the_viewer(known) -> None:
         ("/registry/products/..%2f..%2fetc%2fpasswd", 404, None),
         ("/registry/products/zzz", 400, "names no product"),
         ("/registry/products/abcdef0123", 404, "no product"),
+        ("/registry/view", 400, "names no product"),
+        ("/registry/view/%2Fetc%2Fpasswd", 404, None),
         ("/registry/lineage/%2Fetc%2Fpasswd", 404, None),
         ("/registry/compare?a=/etc/passwd&b=x", 400, "names no product"),
         ("/registry/products?kind=flot", 404, "did you mean 'flat'"),

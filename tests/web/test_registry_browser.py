@@ -36,7 +36,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[
         db = str(folder / "calibrant.db")
         viewer = stack.enter_context(opened([], port=0, host="127.0.0.1", token=None, db=db, first=1))
         stack.enter_context(Background(viewer.app, viewer.listening))
-        yield viewer.url.rstrip("/"), names
+        yield viewer.url.removesuffix("/registry"), names
 
 
 def test_a_calibration_is_explained_and_followed_back(page: Page, known: tuple[str, dict[str, str]]) -> None:
@@ -78,6 +78,24 @@ def test_from_the_time_line_to_the_pixels(
     until(page, "document.querySelector('[data-testid=provenance] a')")
     page.locator("[data-testid=provenance] a").click()
     page.wait_for_url(f"**/registry/products/{names['bias0']}")
+
+
+def test_two_products_blink_in_the_viewer_and_a_raw_file_opens_there(
+    page: Page, known: tuple[str, dict[str, str]], until: Until
+) -> None:
+    url, names = known
+    page.goto(f"{url}/registry/compare?a={names['flat0']}&b={names['flat1']}")
+    page.get_by_test_id("view-both").click()
+    until(page, "window.__calibrant?.idle()")
+    state = page.evaluate("__calibrant.state()")
+    assert [frame["number"] for frame in state["frames"]] == state["blink"]["frames"] == [1, 2]
+    assert state["layout"] == "grid" and state["lock"]["zoom"] and state["lock"]["pan"]
+    page.keyboard.press("b")
+    until(page, "__calibrant.blinker.count > 1")
+    page.goto(f"{url}/registry/exposures")
+    page.get_by_test_id("exposures").get_by_test_id("view").first.click()
+    until(page, "window.__calibrant?.idle()")
+    assert page.evaluate("__calibrant.app.pixels(__calibrant.app.frame()).value(0, 0)") == 100
 
 
 def test_two_products_side_by_side_and_a_trend(page: Page, known: tuple[str, dict[str, str]]) -> None:

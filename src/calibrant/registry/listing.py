@@ -132,12 +132,20 @@ def exposures(
     Returns
     -------
     list of dict
-        exposure, instrument, detector, kind, filter, time, mid (microseconds UTC), path, hash.
+        exposure, instrument, detector, kind, filter, time, mid (microseconds UTC), path, hash; calibrated,
+        the hash of the newest calibrated frame, or None.
     """
-    table = schema.exposure
+    table, frame = schema.exposure, schema.frame
     given = {"kind": kind, "instrument": instrument, "detector": detector, "identifier": exposure}
+    newest = (
+        select(frame.c.hash)
+        .where(frame.c.exposure == table.c.id)
+        .order_by(frame.c.revision.desc(), frame.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     rows = connection.execute(
-        select(table)
+        select(table, newest.label("calibrated"))
         .where(*(table.c[name] == str(value) for name, value in given.items() if value is not None))
         .order_by(table.c.instrument, table.c.start, table.c.identifier, table.c.detector, table.c.id)
         .limit(limit)
@@ -155,6 +163,7 @@ def exposures(
             "mid": row.mid,
             "path": held.get(row.hash, [None])[0],
             "hash": row.hash,
+            "calibrated": row.calibrated,
         }
         for row in rows
     ]

@@ -110,18 +110,36 @@ def _registry(db: str) -> contextlib.AbstractContextManager[Any]:
 
 
 def _registry_pages(registry: Any, shelf: Shelf) -> Sequence[Any]:
-    """The pages of a registry; a product of it is opened in the viewer from the file that was recorded."""
-    from calibrant.registry.opening import place_of_product
-    from calibrant.registry.words import short
+    """The pages of a registry; what it knows is opened in the viewer from the file that was recorded."""
     from calibrant.web.pages import routes
 
-    def viewed(identity: str) -> str:
-        entry = registry.entry(identity)
-        path = place_of_product(entry.identity, entry.kind, entry.places)
-        image = shelf.add_file(path, f"{Path(path).name} ({short(identity)})", entry.identity)[0]
-        return f"/#1.image={quote(json.dumps(image))}"  # in quotes: some names would be read as numbers
+    def viewed(keys: Sequence[str]) -> str:
+        images = [_of_registry(registry, shelf, key) for key in keys]
+        # In quotes: some names would be read as numbers.
+        parts = [f"{number}.image={quote(json.dumps(image))}" for number, image in enumerate(images, 1)]
+        return "/#" + "&".join([*parts, *(_beside(len(images)) if len(images) > 1 else ())])
 
     return routes(registry, viewed)
+
+
+def _of_registry(registry: Any, shelf: Shelf, key: str) -> str:
+    """Put a product, a calibrated frame or a raw file of a registry on the shelf; returns its image."""
+    from calibrant.registry.opening import place_of_product, unharmed
+    from calibrant.registry.words import short
+
+    lineage = registry.lineage(key)
+    node = lineage.nodes[lineage.root]
+    if node.state:
+        path = place_of_product(node.key, node.kind, registry.entry(node.key).places)
+    else:
+        path = unharmed(f"{node.kind} {node.name}", node.key, registry.files([node.key]).get(node.key, []))
+    return shelf.add_file(path, f"{Path(path).name} ({short(node.key)})", node.key)[0]
+
+
+def _beside(count: int) -> list[str]:
+    """Parts of an address: frames side by side that move together, and blink by themselves."""
+    frames = ",".join(str(number) for number in range(1, count + 1))
+    return ["layout=grid", "lock.zoom=true", "lock.pan=true", f"blink.frames=[{frames}]"]
 
 
 def token_for(host: str, token: str | None) -> str | None:

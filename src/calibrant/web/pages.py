@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -40,11 +40,13 @@ NO_IMAGE = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="240" height="60"><text x="120" y="34" fill="gray" '
     'text-anchor="middle" font-family="sans-serif" font-size="14">no image in this product</text></svg>'
 )
+BESIDE = 9
+"""Things that one address opens in the viewer."""
 CONTENTS = 2000
 """Characters of a query that are read."""
 
 
-def routes(registry: Registry, viewed: Callable[[str], str]) -> list[Route]:
+def routes(registry: Registry, viewed: Callable[[Sequence[str]], str]) -> list[Route]:
     """The routes of a registry's pages.
 
     Parameters
@@ -52,28 +54,34 @@ def routes(registry: Registry, viewed: Callable[[str], str]) -> list[Route]:
     registry : Registry
         Read, never written.
     viewed : callable
-        From the identity of a product to the address at which the viewer shows it.
+        From identities of products and hashes of files, or beginnings of them, to the address at which the
+        viewer shows these, each in a frame of its own.
     """
     paper = _paper()
     found = [
         Route(address, functools.partial(_answer, registry, paper, name))
         for address, name in ADDRESSES.items()
     ]
-    found.append(Route("/registry/view/{ref}", functools.partial(_view, registry, viewed)))
+    for address in ("/registry/view", "/registry/view/{ref}"):
+        found.append(Route(address, functools.partial(_view, paper, viewed)))
     found.append(Route("/registry/pictures/{ref}", functools.partial(_picture, registry)))
     return found
 
 
 async def _answer(registry: Registry, paper: jinja2.Environment, name: str, request: Request) -> Response:
-    as_json = wants_json(request)
-    status, model = 200, {}
     try:
         model = await run_in_threadpool(MODELS[name], registry, _query(request))
     except CalibrantError as error:
-        status, model = status_of(error), {"error": error_of(error)}
-    if as_json:
-        body = json.dumps(model, default=str, allow_nan=False) if status != 200 else dumped(model)
-        return Response(body, status, media_type="application/json")
+        return await _told(paper, name, request, {"error": error_of(error)}, status_of(error))
+    return await _told(paper, name, request, model, 200)
+
+
+async def _told(
+    paper: jinja2.Environment, name: str, request: Request, model: Model, status: int
+) -> Response:
+    """A page, or its twin."""
+    if wants_json(request):
+        return Response(dumped(model), status, media_type="application/json")
     text = await run_in_threadpool(_page, paper, name, model, _query(request))
     return HTMLResponse(text, status)
 
@@ -86,13 +94,17 @@ def _page(paper: jinja2.Environment, name: str, model: Model, query: Mapping[str
     return paper.get_template(f"{name}.html").render(name=name, model=model, query=query, drawing=drawing)
 
 
-async def _view(registry: Registry, viewed: Callable[[str], str], request: Request) -> Response:
-    """On to the viewer, with a product opened in it."""
+async def _view(
+    paper: jinja2.Environment, viewed: Callable[[Sequence[str]], str], request: Request
+) -> Response:
+    """On to the viewer, with a product, frame or raw file in it; beside it those named ``with``, or a and b."""
+    query = request.query_params
+    asked = [request.path_params.get("ref"), query.get("a"), query.get("b"), *query.getlist("with")]
     try:
-        entry = await run_in_threadpool(registry.entry, key_of(request.path_params["ref"]))
-        address = await run_in_threadpool(viewed, entry.identity)
+        keys = [key_of(ref) for ref in asked if ref][:BESIDE]
+        address = await run_in_threadpool(viewed, keys or [key_of("")])
     except CalibrantError as error:
-        return Response(dumped({"error": error_of(error)}), status_of(error), media_type="application/json")
+        return await _told(paper, "view", request, {"error": error_of(error)}, status_of(error))
     return Response(status_code=303, headers={"Location": address})
 
 
