@@ -97,7 +97,7 @@ def _page(paper: jinja2.Environment, name: str, model: Model, query: Mapping[str
 async def _view(
     paper: jinja2.Environment, viewed: Callable[[Sequence[str]], str], request: Request
 ) -> Response:
-    """On to the viewer, with a product, frame or raw file in it; beside it those named ``with``, or a and b."""
+    """On to the viewer with a product, frame or raw file; beside it those named ``with``, or a and b."""
     query = request.query_params
     asked = [request.path_params.get("ref"), query.get("a"), query.get("b"), *query.getlist("with")]
     try:
