@@ -15,6 +15,7 @@ from calibrant.exposures import Exposures
 from calibrant.files.fits import read, write
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.slices import Line, slice_map
+from calibrant.pipeline.measure_choice import Choice
 from calibrant.product import Product, Quantity
 from calibrant.report.plots import figures
 
@@ -74,13 +75,22 @@ def test_one_frame_of_each_campaign(monkeypatch):
 
 def test_product_and_pictures(tmp_path):
     found = campaigns.measure({"A": frame("A"), "BB": frame("BB", 1.1)}, SLICES)
-    files = compare_slices._written(found, tmp_path / "out", False)
+    files = compare_slices._written(found, found, tmp_path / "out", False)
     assert len(files) == 1 + len(figures(found)) and {"changes", "model", "gaps"} <= set(figures(found))
     back = read(files[0])
     assert back.quantity("gain", "BB").value == pytest.approx(1.1, abs=0.01)
     facts = compare_slices._facts(found, files)
     assert len(facts["tables"]["model"]) == 4
     assert "gain changed" in facts["changed"][0]
+    before = replace(found, epoch=None)
+    files = compare_slices._written(found, before, tmp_path / "more", False)
+    assert len(files) == 2 + len(figures(found)) and any("before_and_after" in name for name in files)
+
+
+def test_stray_light_is_left_in_for_the_picture_before():
+    assert compare_slices._without(Choice(correct="row-parity,stray_light")).correct == "row-parity"
+    assert compare_slices._without(Choice(correct="stray-light")).correct is None
+    assert compare_slices._without(Choice(correct="row-parity")) is None
 
 
 @pytest.mark.soak

@@ -210,6 +210,16 @@ def test_maps_that_do_not_fit(run, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
+def test_sources_of_different_readout_are_held_together_only_if_told(run, raw, tmp_path):
+    folder = tmp_path / "modes"
+    for name, mode in (("FM_internal", "FAST"), ("FM_extended-800K", "SLOW"), ("FM_background", "SLOW")):
+        changed(raw, folder, f"{name}.fits", lambda planes: None, READPATT=mode)
+    words = ("--source", "internal", "--against", "extended-800K")
+    code, _, err = run("flatness", *words, folder=folder)
+    assert code != 0 and "the sources differ in mode" in err
+    assert run("flatness", *words, "--any-readout", folder=folder)[0] == 0
+
+
 def test_bad_pixels_are_told_and_the_rest_is_measured(run, raw, tmp_path):
     def spoil(planes):
         planes[0][SLICES.ids == 3] = np.nan

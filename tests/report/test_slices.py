@@ -10,6 +10,7 @@ import pytest
 from calibrant.effects import campaigns, flatness, fringe, row_parity, stray_light, trace
 from calibrant.errors import SelectionError
 from calibrant.exposures.sources import less
+from calibrant.pipeline.measurements_slices import SLICED
 from calibrant.product import Product
 from calibrant.report.plots import figures
 from calibrant.report.plots.campaigns import campaign_rows, campaign_table
@@ -27,9 +28,19 @@ PICTURES = {
     "trace": {"image"},
     "alphas": {"image"},
     "spectrum": {"spectrum"},
+    "continuum": {"spectrum"},
+    "lines": {"lines"},
     "fringe": {"spectrum", "fit", "depths", "columns"},
     "both": {"transmissions", "contrast"},
 }
+
+
+def lines_of_an_etalon():
+    wave = np.linspace(5.0, 5.3, 700)
+    centres = 1e4 / (1890.0 + 5.0 * np.arange(20))
+    value = 1 + sum(30 * np.exp(-0.5 * ((wave - at) / 7e-4) ** 2) for at in centres)
+    found = fringe.lines(wave, value, np.full(wave.shape, 0.3))
+    return replace(found, keys={"detector": "demo"})
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +65,9 @@ def products() -> dict[str, Product]:
     made |= {"trace": trace.measure(point, slices, numbers=[2])}
     made |= {"alphas": trace.measure(point, slices, method="alpha")}
     made |= {"spectrum": trace.extract(point, slices, made["trace"], width=5.0)}
+    (own,) = (one for one in SLICED if one.name == "trace")
+    made |= {"continuum": own.further(point, slices, made["trace"], width=5.0)}
+    made |= {"lines": lines_of_an_etalon()}
     made |= {"fringe": fringe.measure(clean, slices, resolution=3000.0)}
     made |= {"both": fringe.compare(made["fringe"], fringe.measure(extended, slices, resolution=3000.0))}
     return made
@@ -70,6 +84,23 @@ def test_each_kind_has_its_pictures_with_words_and_units(products, name, seen):
         assert "detector demo" in said, word
         shown = [axes for axes in figure.axes if axes.lines or axes.images or axes.collections]
         assert all(axes.get_xlabel() or axes.get_ylabel() for axes in shown if axes in figure.axes), word
+
+
+def test_peaks_and_continuum_of_a_trace_are_drawn(products):
+    table = products["continuum"].tables["spectrum"]
+    whole, part = figures(products["continuum"])["spectrum"]().axes
+    curve, level, peaks = (line.get_ydata() for line in whole.lines)
+    assert np.array_equal(curve, table["value"], equal_nan=True)
+    assert np.array_equal(level, table["continuum"], equal_nan=True)
+    assert np.array_equal(peaks, table["value"][table["peak"]]) and len(peaks) > 20
+    assert np.ptp(part.get_xlim()) < 0.5 * np.ptp(whole.get_xlim())
+
+
+def test_spacing_of_lines_is_drawn(products):
+    axes = figures(products["lines"])["lines"]().axes
+    steps = axes[1].containers[0][0].get_ydata()
+    assert len(steps) >= 17 and steps == pytest.approx(5.0, abs=0.02)
+    assert np.abs(axes[0].containers[0][0].get_ydata()).max() < 0.02
 
 
 def test_wavelength_along_the_columns_is_said(products, seen):

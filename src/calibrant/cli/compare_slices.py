@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from calibrant.product import Product
 
 FILE = "campaigns.fits"
+STRAY = "stray-light"
 NUMBERS = {
     "gain": "gain",
     "edge": "edge [pixel]",
@@ -71,11 +73,17 @@ def compare_slices(terminal: Terminal, paths: list[Path], how: How) -> None:
     chosen = _chosen(everything, how.where, choice)
     with terminal.progress() as progress:
         slices = maps.slice_map(chosen[0], chosen.instrument)
-        frames = {_name(one): prepared(everything, one, choice, slices) for one in chosen}
-        found = measure(
-            frames, slices, reference=how.reference, any_readout=how.any_readout, progress=progress
-        )
-    files = [] if how.out is None else _written(found, how.out, terminal.overwrite)
+
+        def measured(choice: Choice) -> Product:
+            frames = {_name(one): prepared(everything, one, choice, slices) for one in chosen}
+            return measure(
+                frames, slices, reference=how.reference, any_readout=how.any_readout, progress=progress
+            )
+
+        found = measured(choice)
+        left = _without(choice)
+        before = found if how.out is None or left is None else measured(left)
+    files = [] if how.out is None else _written(found, before, how.out, terminal.overwrite)
     terminal.result(_facts(found, files), lambda: _print(terminal, found, files))
 
 
@@ -112,18 +120,32 @@ def _chosen(exposures: Exposures, where: str | None, choice: Choice | None = Non
     return found
 
 
+def _without(choice: Choice) -> Choice | None:
+    """The choice without its correction of stray light; None if there is none."""
+    from calibrant.pipeline.measure_choice import words
+
+    steps = [name.replace("_", "-") for name in words(choice.correct)]
+    left = [name for name in steps if name != STRAY]
+    return replace(choice, correct=",".join(left) or None) if left != steps else None
+
+
 def _name(exposure: Exposure) -> str:
     return exposure.campaign or Path(exposure.path or exposure.identifier or "frame").stem
 
 
-def _written(found: Product, out: Path, overwrite: bool) -> list[str]:
+def _written(found: Product, before: Product, out: Path, overwrite: bool) -> list[str]:
+    """The product and its pictures; a row also before stray light was removed."""
     from calibrant.files.fits import write
     from calibrant.report.plots import figures, save
+    from calibrant.report.plots.campaigns import campaign_rows
 
     out.mkdir(parents=True, exist_ok=True)
     write(found, out / FILE, overwrite=overwrite)
     names = [FILE]
-    for name, make in figures(found).items():
+    makers = figures(found)
+    if before is not found:
+        makers["before_and_after"] = partial(campaign_rows, before, found)
+    for name, make in makers.items():
         names.append(f"campaigns_{name}.png")
         save(make(), out / names[-1], overwrite=overwrite)
     return [str(out / name) for name in names]

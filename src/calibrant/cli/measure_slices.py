@@ -45,6 +45,9 @@ Correct = Annotated[
     str | None,
     typer.Option(help="Measured on each frame and corrected before: row-parity,stray-light, in this order."),
 ]
+AnyReadout = Annotated[
+    bool, typer.Option("--any-readout", help="Sources that were read out differently are held together, too.")
+]
 Slices = Annotated[
     str | None,
     typer.Option(help="A distortion file, or one with planes; else a frame's own, or the instrument's."),
@@ -71,6 +74,7 @@ def verb(name: str) -> Callable[..., None]:
         where: Where = None,
         background: Background = None,
         correct: Correct = None,
+        any_readout: AnyReadout = False,
         slices: Slices = None,
         channel: Channel = None,
         resolution: Resolution = None,
@@ -80,7 +84,7 @@ def verb(name: str) -> Callable[..., None]:
         plots: Plots = True,
     ) -> None:
         frames = {"source": source, "campaign": campaign, "band": band, "against": against}
-        before = {"background": background, "correct": correct}
+        before = {"background": background, "correct": correct, "any_readout": any_readout or None}
         maps: dict[str, Any] = {"slices": slices, "channel": channel, "resolution": resolution}
         named = {key: value for key, value in (frames | before | maps).items() if value is not None}
         options = {"options": options_of(change or []) | named, "where": where, "instrument": instrument}

@@ -95,7 +95,8 @@ def causes(both: Pair, thickness: float) -> list[Cause]:
             return given[0] + given[1] * x, nothing
         size, power = abs(float(given[0])), 1 if given[0] >= 0 else -1
         if name == "cone":
-            part = orders * size**2 / 2  # sinc(D wavenumber angle^2)
+            # sinc(D wavenumber angle^2), to its first zero: beyond, phases come back by whole cycles.
+            part = np.minimum(orders * size**2 / 2, 1.0)
             return np.sinc(part) ** power, -power * part / 2
         return np.exp(-2 * (np.pi * size * (1 + x)) ** 2) ** power, nothing
 

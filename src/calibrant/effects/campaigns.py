@@ -19,6 +19,7 @@ from calibrant.effects._campaign_words import drifts, mean_of, model_table, quan
 from calibrant.effects.common import Progress, Record
 from calibrant.errors import OptionError, SelectionError, ShapeError, UnitError
 from calibrant.exposures import Exposures
+from calibrant.exposures.sources import same_readout
 from calibrant.frame import DQ, Frame, iso_time
 from calibrant.instrument.slices import SliceMap
 from calibrant.product import Kind, Product, Quantity
@@ -50,7 +51,6 @@ KIND = Kind(
         "gain_drift": "Change of the gain per day.",
     },
 )
-READOUT = ("detector", "mode", "gain_setting", "binning", "band")
 DAY = 86_400e6  # microseconds
 F8 = NDArray[np.float64]
 
@@ -106,7 +106,7 @@ def measure(
     names = tuple(frames)
     base = _checked(frames, slices, reference, (reach, unstable, border))
     if not any_readout:
-        _check_readout(frames)
+        same_readout({name: frame.exposure for name, frame in frames.items()}, "campaigns")
     turned = slices.turned()
     record = Record({"reference": names[base], "reach": reach, "unstable": unstable, "border": border})
     record.options["dispersion"] = slices.dispersion
@@ -147,17 +147,6 @@ def _checked(
             raise ShapeError("campaigns are images of two axes", where=name, got=frame.shape)
         slices.check_fits(frame.shape, name)
     return 0 if reference is None else list(frames).index(reference)
-
-
-def _check_readout(frames: Mapping[str, Frame]) -> None:
-    for key in READOUT:
-        stated = {name: frame.exposure.get(key) for name, frame in frames.items()}
-        if len({str(value) for value in stated.values() if value is not None}) > 1:
-            raise SelectionError(
-                f"the campaigns differ in {key.replace('_', ' ')}",
-                got=", ".join(f"{name} {value}" for name, value in stated.items()),
-                do="take the same from each, or allow any readout",
-            )
 
 
 def _stack(frames: Mapping[str, Frame], slices: SliceMap) -> Stack:

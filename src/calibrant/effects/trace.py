@@ -118,7 +118,7 @@ def measure(
         else:
             found = _centred(frame, values, variance, turned, number, record)
         parts.append((number, *found))
-        quantities += _quantities(number, found, inside, values, frame.unit)
+        quantities += _quantities(number, found, inside, (values, variance), frame.unit)
     image = np.ascontiguousarray(slices.upright(values), np.float32)
     return _product(frame, image, _table(parts), quantities, record)
 
@@ -186,13 +186,15 @@ def _centred(
 
 
 def _quantities(
-    number: int, found: Found, inside: NDArray[np.bool_], values: F8, unit: str
+    number: int, found: Found, inside: NDArray[np.bool_], light: tuple[F8, F8 | None], unit: str
 ) -> list[Quantity]:
-    lit = values[inside]
-    there = int(inside.any(axis=1).sum())
-    mean = float(np.nanmean(lit)) if np.isfinite(lit).any() else float("nan")
+    values, variance = light
+    lit = inside & np.isfinite(values)
+    there, count = int(inside.any(axis=1).sum()), int(lit.sum())
+    mean = float(values[lit].mean()) if count else float("nan")
+    error = None if variance is None or not count else float(np.sqrt(variance[lit].sum())) / count
     return [
-        Quantity("light", mean, None, unit, str(number)),
+        Quantity("light", mean, error, unit, str(number)),
         Quantity("lost", float(there - found[2].sum()), None, "", str(number)),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from calibrant.exposures.table import Exposures
 from calibrant.frame import Applied, Exposure, Frame
 
 BACKGROUND = "background"
+READOUT = ("detector", "mode", "groups", "gain_setting", "binning", "band")
 F4 = NDArray[np.float32]
 
 
@@ -125,6 +127,23 @@ def less(frame: Frame, dark: Frame) -> Frame:
         dq=_flags(frame, dark),
         history=(*frame.history, step),
     )
+
+
+def same_readout(exposures: Mapping[str, Exposure], what: str = "exposures") -> None:
+    """Refuse what was read out differently, by names; what is not stated is no difference.
+
+    Raises
+    ------
+    SelectionError
+    """
+    for key in READOUT:
+        stated = {name: exposure.get(key) for name, exposure in exposures.items()}
+        if len({str(value) for value in stated.values() if value is not None}) > 1:
+            raise SelectionError(
+                f"the {what} differ in {key.replace('_', ' ')}",
+                got=", ".join(f"{name} {value}" for name, value in stated.items()),
+                do="take the same from each, or allow any readout",
+            )
 
 
 def _one(exposures: Exposures, facts: dict[str, Any]) -> Exposures:

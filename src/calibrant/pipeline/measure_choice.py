@@ -33,6 +33,8 @@ class Choice:
         The source that is subtracted; ``none``: nothing. By default the instrument says whose background is.
     correct : str or None
         What is measured on each frame and corrected before, in this order: row-parity, stray-light.
+    any_readout : bool
+        Whether two sources are held against each other although they were read out differently.
     """
 
     source: str | None = None
@@ -41,6 +43,7 @@ class Choice:
     against: str | None = None
     background: str | None = None
     correct: str | None = None
+    any_readout: bool = False
 
     def of(self, exposures: Exposures, default: str) -> tuple[Exposures, list[str]]:
         """The exposures that are meant, and sentences about campaigns that have none of them.

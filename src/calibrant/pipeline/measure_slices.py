@@ -12,7 +12,7 @@ from calibrant.effects.common import versions
 from calibrant.errors import OptionError
 from calibrant.exposures import Exposures
 from calibrant.exposures.slice_maps import Maps
-from calibrant.exposures.sources import less
+from calibrant.exposures.sources import less, same_readout
 from calibrant.files.hashing import file_hash
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.slices import SliceMap
@@ -123,6 +123,8 @@ class SlicesWalk(Walk):
         assert self.measurement.against is not None and self.choice.against is not None
         against = self.measurement.against
         pair = (exposure, partner(exposure, found, self.choice.against))
+        if not self.choice.any_readout:
+            same_readout({str(one.get("source")): one for one in pair}, "sources")
         stems = [f"{self.measurement.kind}_{names[id(one)]}" for one in pair]
         options = self._given(against)
         uses = [self.workshop.key_of(stem) for stem in stems]

@@ -52,27 +52,40 @@ def fringe_spectrum(product: Product) -> Figure:
     figure, axes = charts(
         titled(product, "spectrum and continuum"), (*product_facts(product), _where(product)), (2, 1), WIDE
     )
-    peak, used = table["peak"].astype(bool), table["used"].astype(bool)
-    for k, (axis,) in enumerate(axes):
-        dress(axis, MICRON, label("signal", product.units.get("example.value")), grid=True)
-        axis.plot(
-            table["wavelength"],
-            np.where(used, table["value"], np.nan),
-            color=DATA,
-            linewidth=0.9,
-            label="spectrum",
-        )
-        axis.plot(table["wavelength"], table["continuum"], color=CONTINUUM, linewidth=1.2, label="continuum")
-        axis.plot(
-            table["wavelength"][peak & used], table["value"][peak & used], "o", color=MODEL, markersize=3.2,
-            label="peaks",
-        )  # fmt: skip
-        shown = used & inside(table["wavelength"], _part(table)) if k else used
-        if k:
-            axis.set_xlim(*_part(table))
-        fit_range(axis, np.append(table["value"][shown], table["continuum"][shown]), 0.0, 100.0)
+    used = table["used"].astype(bool)
+    unit = label("signal", product.units.get("example.value"))
+    continuum_charts(
+        [row[0] for row in axes], {**table, "value": np.where(used, table["value"], np.nan)}, unit
+    )
     key_above(axes[0][0], 3)
     return figure
+
+
+def continuum_charts(axes: Sequence[Axes], table: Columns, unit: str) -> None:
+    """A spectrum with its peaks and the continuum through them, whole and, in the second chart, a part.
+
+    Parameters
+    ----------
+    axes : two Axes
+    table : mapping
+        wavelength [um], value and continuum (NaN where nothing is known), peak.
+    unit : str
+        What stands at the axis of the signal.
+    """
+    wave, value, level = (np.asarray(table[name], float) for name in ("wavelength", "value", "continuum"))
+    known = np.isfinite(value) & np.isfinite(wave)
+    peak = np.asarray(table["peak"], bool) & known
+    for axis, limits in zip(
+        axes, (None, _part({"wavelength": wave[known], "peak": peak[known]})), strict=True
+    ):
+        dress(axis, MICRON, unit, grid=True)
+        axis.plot(wave, value, color=DATA, linewidth=0.9, label="spectrum")
+        axis.plot(wave, level, color=CONTINUUM, linewidth=1.2, label="continuum")
+        axis.plot(wave[peak], value[peak], "o", color=MODEL, markersize=3.2, label="peaks")
+        shown = known if limits is None else known & inside(wave, limits)
+        if limits is not None:
+            axis.set_xlim(*limits)
+        fit_range(axis, np.append(value[shown], level[shown]), 0.0, 100.0)
 
 
 def fringe_fit(product: Product) -> Figure:

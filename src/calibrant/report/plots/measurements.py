@@ -22,6 +22,7 @@ from calibrant.report.plots import (
     fringes,
     library,
     linearity,
+    lines,
     one_over_f,
     photon_transfer,
     ramp,
@@ -308,6 +309,7 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
         ("rows", "cuts", "first", flat_sources.source_rows),
         ("ratio", "slices", "ratio", flat_sources.source_ratio),
     ),
+    "etalon_lines": _tables(("lines", "lines", "wavenumber", lines.etalon_lines)),
     "fringe": _tables(
         ("spectrum", "example", "value", fringes.fringe_spectrum),
         ("fit", "example", "model", fringes.fringe_fit),
@@ -332,7 +334,10 @@ KINDS: dict[str, Callable[[Product], Makers]] = {
     "reference_pixels_trend": _epochs("noise_ratio", "instability", "unstable"),
     "row_parity": _tables(("rows", "parts", "before", stray.parity_rows)),
     "sky_flat": _deviations,
-    "spectrum": _tables(("spectrum", "spectrum", "value", traces.spectrum)),
+    "spectrum": _tables(
+        ("spectrum", "spectrum", "value", traces.spectrum),
+        ("lines", "lines", "wavenumber", lines.etalon_lines),
+    ),
     "stray_light": _stray_light,
     "trace": _tables(("image", "trace", "col", traces.trace_image)),
 }

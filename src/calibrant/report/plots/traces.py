@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from calibrant.product import Product
 from calibrant.report.plots.canvas import FAINT, INK, SMALL, TEXT, dress, key_above
 from calibrant.report.plots.cuts import along, fit_range
+from calibrant.report.plots.fringes import WIDE, continuum_charts
 from calibrant.report.plots.grids import RISING
 from calibrant.report.plots.look import NO_DATA_COLOUR
 from calibrant.report.plots.panels import product_facts
@@ -112,6 +113,8 @@ def dress_offsets(axes: Axes, across: str, step: str) -> None:
 def spectrum(product: Product) -> Figure:
     """The light along traces against wavelength, or against the row where there are no wavelengths.
 
+    Of one slice with its peaks and the continuum through them, and a part larger.
+
     Parameters
     ----------
     product : Product
@@ -122,6 +125,13 @@ def spectrum(product: Product) -> Figure:
     waves = any(np.isfinite(rows["wavelength"]).any() for rows in slices.values())
     key = [look.entry(f"slice {name}") for name, look in looks.items()] if len(slices) > 1 else []
     told = f"slice {next(iter(slices))}" if len(slices) == 1 else ""
+    only = next(iter(slices.values()))
+    if told and waves and np.isfinite(only.get("continuum", [np.nan])).any():
+        title = titled(product, "spectrum and continuum")
+        figure, grid = charts(title, (*product_facts(product), told), (2, 1), WIDE)
+        continuum_charts([row[0] for row in grid], only, label("signal", product.units.get("spectrum.value")))
+        key_above(grid[0][0], 3)
+        return figure
     figure, (axes,) = sheet(titled(product, "along the trace"), (*product_facts(product), told), (TALL,), key)
     dress(
         axes, "wavelength [µm]" if waves else f"{along(product)[0]} [pixel]",
