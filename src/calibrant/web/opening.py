@@ -133,7 +133,7 @@ def _of_registry(registry: Any, shelf: Shelf, key: str) -> str:
         path = place_of_product(node.key, node.kind, registry.entry(node.key).places)
     else:
         path = unharmed(f"{node.kind} {node.name}", node.key, registry.files([node.key]).get(node.key, []))
-    return shelf.add_file(path, f"{Path(path).name} ({short(node.key)})", node.key)[0]
+    return shelf.add_file(path, f"{Path(path).name} ({short(node.key).removeprefix('sha256:')})", node.key)[0]
 
 
 def _beside(count: int) -> list[str]:

@@ -66,7 +66,15 @@ export function tileAddress(id, place, version) {
 const VIEWS = { f4: Float32Array, u2: Uint16Array, u4: Uint32Array };
 /** @typedef {Float32Array|Uint16Array|Uint32Array} Pixels */
 
+/** The file of an image was altered, or is gone. */
+const LOST = [409, 410];
+
 export class Api {
+  constructor() {
+    /** Told when an image is not what it was, whoever asked. @type {(id: string, reason: Trouble) => void} */
+    this.lost = () => undefined;
+  }
+
   /** @param {string} path below `/api/` @param {Record<string, any>} [query] @returns {Promise<any>} */
   async get(path, query = {}) {
     const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
@@ -80,8 +88,13 @@ export class Api {
   }
 
   /** About one image, or one of its parts: `image(id, 'pixel', {row, col})`. @param {string} id @param {string} [part] @param {Record<string, any>} [query] */
-  image(id, part, query) {
-    return this.get(`images/${encodeURIComponent(id)}${part ? `/${part}` : ''}`, query);
+  async image(id, part, query) {
+    try {
+      return await this.get(`images/${encodeURIComponent(id)}${part ? `/${part}` : ''}`, query);
+    } catch (reason) {
+      if (part && reason instanceof Trouble && LOST.includes(reason.status)) this.lost(id, reason);
+      throw reason;
+    }
   }
 
   /**

@@ -9,6 +9,7 @@
  *                                      (b one past the last) · 'change' {frame,patch} · 'image' {frame} when what it shows is known or altered ·
  *                                      'tiles' when pixels arrived · 'paint' after each painting
  *   app.meta(frame), app.planeOf(frame)  what the server says of its image, null while unknown; the plane on show
+ *   app.card(frame), app.nameOf(frame)   the same also of what has no pixels (products of numbers alone); its name
  *   app.pixels(frame)                  the file's own values in memory: .value(row, col), .tiles, .complete
  *   app.summary(frame), app.limits(frame)  numbers of the plane on show; [low, high] of the colour map
  *   app.draw()                         paint again, once, soon
@@ -48,12 +49,15 @@ export class App {
   /** @param {import('./api.js').Api} api @param {{budget?: number}} [options] */
   constructor(api, { budget = BUDGET } = {}) {
     this.api = api;
+    api.lost = (id, reason) => this.failed(id, reason);
     this.state = fresh();
     this.keys = new Keys();
     /** @type {Map<string, Set<(detail: any) => void>>} */
     this.listeners = new Map();
     /** @type {Map<string, Meta|Trouble|Promise<void>>} */
     this.known = new Map();
+    /** Names of all images that can be opened, also of those that cannot be read. @type {Map<string, string>} */
+    this.names = new Map();
     /** @type {Map<string, Summary|null>} by source */
     this.summaries = new Map();
     /** @type {Map<number, {key: string, table: Float32Array}>} by frame */
@@ -156,10 +160,21 @@ export class App {
 
   /** @param {Frame|number|undefined} which @returns {Meta|null} null while it is not known, or where there is none */
   meta(which) {
+    const card = this.card(which);
+    return card?.levels.length ? card : null;
+  }
+
+  /** @param {Frame} frame @returns {string} of its image, also where that cannot be read */
+  nameOf(frame) {
+    return this.names.get(frame.image ?? '') ?? this.card(frame)?.name ?? '';
+  }
+
+  /** What the server says, also where there are no pixels. @param {Frame|number|undefined} which @returns {Meta|null} */
+  card(which) {
     const id = (typeof which === 'number' ? this.frame(which) : which)?.image;
     const known = id ? this.known.get(id) : undefined;
     if (id && known === undefined) this.known.set(id, this.learn(id));
-    return known && 'levels' in known && known.levels.length ? known : null;
+    return known && 'levels' in known ? known : null;
   }
 
   /** Why there is nothing to show of a frame, in a sentence. @param {Frame} frame @returns {string|null} */
@@ -201,6 +216,7 @@ export class App {
     else {
       this.tiles.drop(id);
       this.known.set(id, reason);
+      for (const frame of this.state.frames) if (frame.image === id) this.emit('image', { frame });
     }
     this.say(reason.message, { words: 'Read it again', act: () => this.again(id) });
     this.draw();

@@ -84,6 +84,8 @@ export class Tabs {
   constructor(app, element) {
     this.app = app;
     this.element = element;
+    /** The frame whose tab was brought into sight last. */
+    this.front = NaN;
     for (const event of ['change', 'image', 'blink']) app.on(event, () => this.show());
     element.addEventListener('keydown', (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -103,7 +105,7 @@ export class Tabs {
     frames.forEach((frame, at) => {
       const tab = /** @type {HTMLButtonElement} */ (element.children[at]);
       const chosen = frame.number === current;
-      const name = app.meta(frame)?.name ?? '';
+      const name = app.nameOf(frame);
       tab.dataset.number = String(frame.number);
       tab.dataset.testid = `tab-${frame.number}`;
       tab.setAttribute('aria-selected', String(chosen));
@@ -114,6 +116,9 @@ export class Tabs {
         tab.replaceChildren(Object.assign(document.createElement('b'), { textContent: frame.number }), Object.assign(document.createElement('span'), { textContent: name }));
       }
     });
+    if (this.front === current) return;
+    this.front = current;
+    element.querySelector('[aria-selected=true]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   }
 
   made() {

@@ -57,6 +57,7 @@ export class Live {
   /** What can be opened, and the other pages. */
   offer() {
     const { images, focal = [], registry } = this.session;
+    for (const { id, name } of images) this.app.names.set(id, name);
     const planes = new Set(focal.map((/** @type {any} */ one) => one.id));
     const single = images.filter((/** @type {any} */ one) => !planes.has(one.id));
     const choices = single.map((/** @type {any} */ one) => new Option(`${one.name}${one.shape ? ` (${one.shape.join(' × ')})` : ''}`, one.id));

@@ -32,6 +32,9 @@ const live = new Live(app);
 /** Obey the address; an image that the session does not hold is said, and not asked for. @param {string} hash */
 function obey(hash) {
   fromHash(hash, app.state);
+  // An address that names images says which frames there are: those that were closed stay so.
+  const named = [...hash.matchAll(/[#&](\d{1,6})\.image=/g)].map(([, number]) => Number(number));
+  if (named.length) app.state.frames = app.state.frames.filter(({ number }) => named.includes(number));
   const held = new Set(live.session.images.map((/** @type {any} */ one) => one.id));
   const lost = app.state.frames.filter(({ image }) => image && !held.has(image));
   for (const { image } of lost) app.known.set(image ?? '', new Trouble('This image is not open here.', 404));

@@ -57,6 +57,8 @@ export class Navigator {
     this.drag = null;
     /** @type {{frame: number, row: number, col: number}|null} the cross of the keys */
     this.cross = null;
+    /** What the keys draw, from where on. @type {{start: any, grab: ((grip: any) => any)|undefined}|null} */
+    this.held = null;
     /** @type {{frame: number, rows: [number, number], cols: [number, number]}|null} the last box */
     this.box = null;
     for (const [name, fn] of Object.entries({ pointerdown: this.down, pointermove: this.move, pointerup: this.up, pointercancel: this.up, wheel: this.wheel })) {
@@ -168,13 +170,50 @@ export class Navigator {
     const view = frame && this.app.stage?.view(frame);
     const shape = frame && this.app.meta(frame)?.shape;
     if (!frame || !view || !shape) return;
-    const from = this.cross ?? { row: Math.round(view.row), col: Math.round(view.col) };
+    const from = this.cross?.frame === frame.number ? this.cross : { row: Math.round(view.row), col: Math.round(view.col) };
     const row = within(from.row + rows, { least: 0, most: shape[0] - 1 });
     const col = within(from.col + cols, { least: 0, most: shape[1] - 1 });
     this.cross = { frame: frame.number, row, col };
     const [x, y] = this.app.stage?.shown.find((one) => one.frame === frame)?.camera?.toScreen(row, col) ?? [0, 0];
     this.app.emit('pointer', { frame, row, col, x, y });
+    this.carry('move');
     this.app.draw();
+  }
+
+  /** Take hold at the cross as a pressed pointer does, or let go: what is armed is drawn, else a box. */
+  hold() {
+    if (!this.cross) this.step(0, 0);
+    const frame = this.cross && this.app.frame(this.cross.frame);
+    const at = frame && this.grip(frame);
+    if (!at) return;
+    if (this.held) {
+      this.carry('up');
+      if (!this.held.grab && this.box) this.app.emit('box', { frame, rows: this.box.rows, cols: this.box.cols });
+      this.held = null;
+      return;
+    }
+    /** @type {any} */
+    let taken = false;
+    const grab = this.app.grabs.find((one) => (taken = one({ kind: 'down', ...at })));
+    if (!grab) this.boxed(at, at.row, at.col);
+    if (taken !== 'corner') this.held = { start: at, grab }; // a polygon takes one corner with each press
+  }
+
+  /** Where the cross is, as a pointer would tell it. @param {Frame} frame */
+  grip(frame) {
+    const camera = this.app.stage?.shown.find((one) => one.frame === frame)?.camera;
+    if (!camera || this.cross?.frame !== frame.number) return null;
+    const { row, col } = this.cross;
+    const [x, y] = camera.toScreen(row, col);
+    return { frame, row, col, x, y, camera, event: { button: 0, detail: 1 } };
+  }
+
+  /** What is held goes with the cross. @param {'move'|'up'} kind */
+  carry(kind) {
+    const at = this.held && this.grip(this.held.start.frame);
+    if (!this.held || !at) return;
+    if (this.held.grab) this.held.grab({ kind, ...at });
+    else this.boxed(this.held.start, at.row, at.col);
   }
 
   /** @param {CanvasRenderingContext2D} context @param {Frame} frame @param {(row: number, col: number) => [number, number]} toScreen */
@@ -226,6 +265,7 @@ export function keys(app, navigator) {
     const frame = navigator.cross && app.frame(navigator.cross.frame);
     if (frame && navigator.cross) navigator.click(frame, navigator.cross.row, navigator.cross.col);
   });
+  app.key(' ', 'At the cross: begin, and end, a box or what is to be drawn', () => navigator.hold());
   app.key('+', 'Zoom in', () => zoom(app, STEP));
   app.key('=', 'Zoom in', () => zoom(app, STEP));
   app.key('-', 'Zoom out', () => zoom(app, 1 / STEP));

@@ -15,6 +15,14 @@ const BACKGROUND = [22, 24, 28];
 /** Milliseconds a lost context is given to come back. */
 const PATIENCE = 1500;
 
+/** A sentence in lines that fit. @param {CanvasRenderingContext2D} context @param {string} words @param {number} width */
+function lines(context, words, width) {
+  return words.split(' ').reduce((/** @type {string[]} */ found, word) => {
+    const longer = found.length ? `${found.at(-1)} ${word}` : word;
+    return found.length && context.measureText(longer).width <= width ? [...found.slice(0, -1), longer] : [...found, word];
+  }, []);
+}
+
 export class Stage {
   /** @param {import('./app.js').App} app @param {HTMLElement} element holds #image and #overlay */
   constructor(app, element) {
@@ -166,7 +174,7 @@ export class Stage {
     context.font = '12px system-ui, sans-serif';
     context.textBaseline = 'middle';
     if (app.state.layout === 'grid' || app.state.blink.on) {
-      const words = `${frame.number}  ${meta?.name ?? ''}`;
+      const words = `${frame.number}  ${app.nameOf(frame)}`;
       context.fillStyle = 'rgba(16, 18, 22, 0.78)';
       context.fillRect(cell.x + 4, cell.y + 4, Math.min(cell.w - 8, context.measureText(words).width + 12), 20);
       context.fillStyle = '#f2f4f8';
@@ -180,7 +188,8 @@ export class Stage {
     if (!meta) {
       context.fillStyle = '#d6dae2';
       context.textAlign = 'center';
-      context.fillText(trouble ?? 'Loading …', cell.x + cell.w / 2, cell.y + cell.h / 2, cell.w - 24);
+      const told = lines(context, trouble ?? 'Loading …', cell.w - 24);
+      told.forEach((line, at) => context.fillText(line, cell.x + cell.w / 2, cell.y + cell.h / 2 + 18 * (at - (told.length - 1) / 2), cell.w - 24));
       context.textAlign = 'start';
     }
   }

@@ -33,10 +33,11 @@ export class Status {
 
   show() {
     clearTimeout(this.asking);
-    const frame = this.app.showing()[0] && this.at ? (this.app.state.blink.on ? this.app.showing()[0] : this.app.frame(this.at.number)) : this.app.frame();
+    const shown = this.app.showing();
+    const frame = shown.length > 1 ? this.app.frame(this.at?.number) : shown[0];
     const meta = frame && this.app.meta(frame);
     if (!frame || !meta) {
-      this.write('');
+      this.write((frame && this.app.trouble(frame)) ?? '');
       return;
     }
     const [rows, cols] = meta.shape;

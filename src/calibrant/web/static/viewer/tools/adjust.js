@@ -13,6 +13,8 @@ export function adjust(app) {
   const panel = app.panel('adjust', 'Smooth, difference, ratio', el('div', {},
     el('label', { class: 'wide' }, 'Smooth, sigma [pixel] ', sigma), el('div', { class: 'pair' }, el('label', {}, 'Show this frame ', kind), el('label', {}, 'frame ', other)), note));
 
+  /** Colours and limits of frames as they were before they became differences. @type {Map<number, any>} */
+  const before = new Map();
   /** @param {number} value */
   const smooth = (value) => Number.isFinite(value) && app.set({ smooth: Math.min(64, Math.max(0, value)) });
 
@@ -25,8 +27,16 @@ export function adjust(app) {
 
   /** A difference is about zero, a ratio about one, in diverging colours. @param {string} how */
   function limits(how) {
-    if (how) app.set({ colours: { map: 'diverging' }, limits: { mode: 'sigma', sigma: 5 } });
-    else app.set({ colours: { map: 'grey' }, limits: { mode: 'zscale' } });
+    const frame = app.frame();
+    if (!frame) return;
+    if (how) {
+      const { map } = frame.colours;
+      if (map !== 'diverging') before.set(frame.number, structuredClone({ colours: { map }, limits: frame.limits }));
+      app.set({ colours: { map: 'diverging' }, limits: { mode: 'sigma', sigma: 5 } });
+    } else {
+      app.set(before.get(frame.number) ?? { colours: { map: 'grey' }, limits: { mode: 'zscale' } });
+      before.delete(frame.number);
+    }
   }
 
   /** @param {'difference'|'ratio'} how */
@@ -34,11 +44,11 @@ export function adjust(app) {
     const frame = app.frame();
     if (!frame) return;
     const at = app.state.frames.indexOf(frame);
-    const before = app.state.frames[at - 1] ?? app.state.frames[at + 1];
+    const partner = app.state.frames[at - 1] ?? app.state.frames[at + 1];
     panel.open = true;
     if (frame.against?.kind === how) app.set({ against: null });
-    else if (before) app.set({ against: { frame: before.number, kind: how } });
-    else app.say('A difference needs a second frame.');
+    else if (partner) app.set({ against: { frame: partner.number, kind: how } });
+    else return void app.say('A difference needs a second frame.');
     limits(app.frame()?.against ? how : '');
   }
 

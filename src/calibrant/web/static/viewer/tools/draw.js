@@ -48,7 +48,7 @@ export function draw(app) {
     armed = shape;
     drawing = null;
     tools.forEach((tool, at) => tool.setAttribute('aria-pressed', String(SHAPES[at] === shape)));
-    hint.textContent = shape === 'polygon' ? 'Click the corners; Enter or a double click closes it.' : shape ? `Drag to draw a ${shape}.` : '';
+    hint.textContent = shape === 'polygon' ? 'Click the corners, or Space at the cross; Enter or a double click closes it.' : shape ? `Drag to draw a ${shape}; or Space, Shift and arrows, Space.` : '';
     if (shape) panel.open = true;
     app.draw();
   }
@@ -111,7 +111,7 @@ export function draw(app) {
         drawing = begun;
         if (event.detail > 1) close();
         app.draw();
-        return true;
+        return 'corner';
       }
       drawing = { frame: frame.number, from: [row, col], to: [row, col], points: [] };
       return true;

@@ -2,6 +2,9 @@
 /** The header as the file has it, what is known of the exposure, and where the image comes from. */
 import { el, facts, told } from './dom.js';
 
+/** Of the facts of an exposure. @type {Record<string, string>} */
+const UNITS = { duration: 's', dark_time: 's', temperature: '°C', gain: 'electron/adu', read_noise: 'electron', saturation: 'adu' };
+
 /** @param {import('../app.js').App} app */
 export function header(app) {
   const find = el('input', { type: 'search', placeholder: 'keyword or text', 'aria-label': 'Find in the header', 'data-testid': 'header-find', oninput: () => cards() });
@@ -22,7 +25,7 @@ export function header(app) {
 
   async function show() {
     const frame = app.frame();
-    const meta = frame && app.meta(frame);
+    const meta = frame && app.card(frame);
     if (!frame || !panel.open || !frame.image) return;
     const key = `${frame.image}@${meta?.version}`;
     if (key === shown) return;
@@ -33,7 +36,7 @@ export function header(app) {
       cards();
       origin.replaceChildren(...origins(from));
       const quantities = (meta?.quantities ?? []).slice(0, 200).map((one) => [`${one.name} ${one.place}`.trim(), `${told(one.value)}${one.sigma ? ` ± ${told(one.sigma, 2)}` : ''} ${one.unit}`]);
-      known.replaceChildren(facts([...Object.entries(meta?.exposure ?? {}), ...(/** @type {any} */ (quantities))]));
+      known.replaceChildren(facts([...(/** @type {any} */ (Object.entries(meta?.exposure ?? {}).map(([name, value]) => [name.replaceAll('_', ' '), `${value}${UNITS[name] ? ` ${UNITS[name]}` : ''}`]))), ...(/** @type {any} */ (quantities))]));
     } catch (reason) {
       list.textContent = /** @type {Error} */ (reason).message;
     }

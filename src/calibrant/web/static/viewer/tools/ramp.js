@@ -19,6 +19,10 @@ export function ramp(app) {
     const meta = frame && app.meta(frame);
     if (!frame || !meta) return;
     panel.hidden = meta.reads < 2;
+    if (!panel.hidden && !panel.dataset.met) {
+      panel.dataset.met = '1';
+      panel.open = true;
+    }
     slider.max = String(meta.reads - 1);
     slider.value = String(Math.min(frame.read, meta.reads - 1));
     const axes = /** @type {any} */ (meta).axes ?? [];
@@ -50,13 +54,7 @@ export function ramp(app) {
   }
 
   app.on('change', show);
-  app.on('image', () => {
-    show();
-    if (!panel.hidden && !panel.dataset.met) {
-      panel.dataset.met = '1';
-      panel.open = true;
-    }
-  });
+  app.on('image', show);
   app.on('click', click);
   const step = (/** @type {number} */ by) => app.set({ read: Math.min(Number(slider.max), Math.max(0, (app.frame()?.read ?? 0) + by)) });
   app.key(']', 'Next read', () => step(1));

@@ -4,6 +4,7 @@ import { el, facts, latest, rested, shownOf } from './dom.js';
 
 /** Milliseconds the pointer rests before the server is asked. */
 const REST = 60;
+const HINT = 'Point at a pixel; a click keeps it.';
 
 /** @param {any} found */
 function rows(found) {
@@ -21,16 +22,18 @@ function rows(found) {
 
 /** @param {import('../app.js').App} app */
 export function readout(app) {
-  const body = el('div', { 'data-testid': 'readout' }, 'Point at a pixel; a click keeps it.');
+  const body = el('div', { 'data-testid': 'readout' }, HINT);
   const panel = app.panel('readout', 'Pixel', body, { open: true });
   const ask = latest();
   /** @type {{frame: number, row: number, col: number}|null} */
   let at = null;
 
   const show = rested(async () => {
-    const frame = at && app.frame(at.frame);
+    const shown = app.showing();
+    const frame = shown.length > 1 && at ? app.frame(at.frame) : shown[0];
     const meta = frame && app.meta(frame);
-    if (!at || !frame || !meta || !panel.open) return;
+    if (!panel.open) return;
+    if (!frame || !meta || !at) return void (body.textContent = (frame && app.trouble(frame)) ?? HINT);
     if (at.row < 0 || at.col < 0 || at.row >= meta.shape[0] || at.col >= meta.shape[1]) return;
     try {
       const found = await ask(app.api.image(meta.id, 'pixel', { row: at.row, col: at.col, read: shownOf(app, frame).read }));
@@ -48,5 +51,6 @@ export function readout(app) {
   app.on('pointer', point);
   app.on('click', point);
   app.on('change', show);
+  app.on('image', show);
   panel.addEventListener('toggle', show);
 }

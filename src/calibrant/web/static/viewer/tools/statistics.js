@@ -2,6 +2,9 @@
 /** Numbers of a drawn box, or of the whole image: counts, mean, scatter, clipped and robust, extremes. */
 import { el, facts, latest, shownOf, told, unitOf } from './dom.js';
 
+/** Numbers of pixels, which have no unit. */
+const COUNTS = new Set(['pixels', 'not_finite', 'clipped n']);
+
 /** @param {import('../app.js').App} app */
 export function statistics(app) {
   const body = el('div', { 'data-testid': 'statistics', 'aria-live': 'polite' }, 'Draw a box: Shift and drag, or region and “Numbers”.');
@@ -15,14 +18,17 @@ export function statistics(app) {
   async function ask(given) {
     const frame = given ? app.frame(given.frame) : app.frame();
     const meta = frame && app.meta(frame);
-    if (!frame || !meta) return;
+    if (!frame || !meta) return void (body.textContent = (frame && app.trouble(frame)) ?? 'There is no image.');
     box = given;
     const [rows, cols] = given ? [given.rows, given.cols] : [[0, meta.shape[0]], [0, meta.shape[1]]];
+    const slow = setTimeout(() => (body.textContent = 'Counting …'), 400);
     try {
       const found = await wait(app.api.image(meta.id, 'statistics', { ...shownOf(app, frame), rows: rows.join(','), cols: cols.join(',') }));
-      if (found) body.replaceChildren(facts(lines(found, rows, cols, unitOf(app, frame))));
+      if (found) body.replaceChildren(facts([['image', `${frame.number} ${meta.name}`], ...lines(found, rows, cols, unitOf(app, frame))]));
     } catch (reason) {
       body.textContent = /** @type {Error} */ (reason).message;
+    } finally {
+      clearTimeout(slow);
     }
   }
 
@@ -49,7 +55,7 @@ function lines(found, rows, cols, unit) {
     const words = name.replaceAll('_', ' ');
     if (Array.isArray(value)) return [words, value.join(', ')];
     if (typeof value !== 'number') return [words, value];
-    return [words, Number.isInteger(value) || !unit ? told(value, 8) : `${told(value, 8)} ${unit}`];
+    return [words, COUNTS.has(name) || !unit ? told(value, 8) : `${told(value, 8)} ${unit}`];
   });
   const sampled = step > 1 ? [['sample', `every ${step}th row and column`]] : [];
   return [place, ...(/** @type {[string, any][]} */ (values)), ...(/** @type {[string, any][]} */ (sampled))];
