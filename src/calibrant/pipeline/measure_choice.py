@@ -149,6 +149,17 @@ def named(exposures: Sequence[Exposure]) -> list[str]:
     return ["".join(c if c.isalnum() or c in "+-._" else "-" for c in name) for name in told]
 
 
+def partners(exposure: Exposure, others: Exposures, source: str) -> list[Exposure]:
+    """Those of another source, of the same campaign, band and detector."""
+    told = _same(exposure)
+    return [one for one in others if one.get("source") == source and _alike(one, told)]
+
+
+def _same(exposure: Exposure) -> dict[str, Any]:
+    facts = {"campaign": exposure.campaign, "band": exposure.get("band"), "detector": exposure.detector}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
 def partner(exposure: Exposure, others: Exposures, source: str) -> Exposure:
     """The exposure of another source that one is held against: of the same campaign, band and detector.
 
@@ -157,15 +168,13 @@ def partner(exposure: Exposure, others: Exposures, source: str) -> Exposure:
     SelectionError
         If there is none, or several.
     """
-    same = {"campaign": exposure.campaign, "band": exposure.get("band"), "detector": exposure.detector}
-    told = {name: value for name, value in same.items() if value is not None}
-    found = [one for one in others if one.get("source") == source and _alike(one, told)]
+    found = partners(exposure, others, source)
     if len(found) == 1:
         return found[0]
     raise SelectionError(
         f"{len(found)} exposures of {source} could be held against it" if found else f"no {source} beside it",
         where=exposure.path or exposure.identifier,
-        expected=f"one with {', '.join(f'{key} {value}' for key, value in told.items())}",
+        expected=f"one with {', '.join(f'{key} {value}' for key, value in _same(exposure).items())}",
         do="choose with --where" if found else None,
     )
 

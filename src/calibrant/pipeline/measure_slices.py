@@ -17,7 +17,7 @@ from calibrant.files.hashing import file_hash
 from calibrant.frame import Exposure, Frame
 from calibrant.instrument.slices import SliceMap
 from calibrant.pipeline.ledger import recipe_key
-from calibrant.pipeline.measure_choice import FACTS, Choice, named, partner, words
+from calibrant.pipeline.measure_choice import FACTS, Choice, named, partner, partners, words
 from calibrant.pipeline.measure_walk import Entries, Task, Walk
 from calibrant.pipeline.measurements_slices import SLICED, Seen, Sliced
 from calibrant.pipeline.options import taken_by
@@ -56,12 +56,15 @@ class SlicesWalk(Walk):
 
     def _pairs(self, found: Exposures, names: Mapping[int, str]) -> Iterator[Task]:
         """Each source beside the one that it is held against."""
-        against = self.choice.against
+        against = str(self.choice.against)
         others = [one for one in found if one.get("source") != against]
         if not others:
             told = "name the other one with --source"
             raise OptionError("a source is not held against itself", where="against", got=against, do=told)
         for one in others:
+            if not self.choice.any_readout:
+                for other in partners(one, found, against):
+                    same_readout({str(each.get("source")): each for each in (one, other)}, "sources")
             name = f"{self.measurement.kind}_{names[id(one)]}_against_{against}"
             yield name, partial(self._two, one, found, names, name)
 
@@ -123,8 +126,6 @@ class SlicesWalk(Walk):
         assert self.measurement.against is not None and self.choice.against is not None
         against = self.measurement.against
         pair = (exposure, partner(exposure, found, self.choice.against))
-        if not self.choice.any_readout:
-            same_readout({str(one.get("source")): one for one in pair}, "sources")
         stems = [f"{self.measurement.kind}_{names[id(one)]}" for one in pair]
         options = self._given(against)
         uses = [self.workshop.key_of(stem) for stem in stems]
