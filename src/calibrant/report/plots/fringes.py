@@ -232,11 +232,9 @@ def transmissions(product: Product, names: Sequence[str] | None = None) -> Figur
     product : Product
         Kind ``fringe_comparison`` with the table ``transmissions``.
     names : two str, optional
-        What the sources are called.
+        What the first and the second source are called.
     """
-    names = names or [
-        str(product.keys.get(key, word)) for key, word in (("source", "first"), ("against", "second"))
-    ]
+    names = names or _names(product)
     table = table_of(product, "transmissions", "wavelength", "first", "second", "first_fit", "second_fit")
     place = f"slice {int(table['slice'][0])}, {along(product)[1]} {int(table['col'][0])}"
     figure, axes = charts(
@@ -265,6 +263,11 @@ def transmissions(product: Product, names: Sequence[str] | None = None) -> Figur
     return figure
 
 
+def _names(product: Product) -> list[str]:
+    """Of the first and the second: what is held against a source comes second, over it."""
+    return [str(product.keys.get(key, word)) for key, word in (("against", "first"), ("source", "second"))]
+
+
 def contrast_ratio(product: Product) -> Figure:
     """Ratio of contrasts and difference of phases of two sources against wavenumber, with each cause's model.
 
@@ -285,8 +288,9 @@ def contrast_ratio(product: Product) -> Figure:
     key += [look.entry(f"{n.replace('_', ' ')}: BIC +{ranks[n] - least:.0f}") for n, look in looks.items()]
     facts = (*product_facts(product), *product.provenance.notes[:1])
     figure, axes = sheet(titled(product, "ratio of contrasts"), facts, (TALL, LOW + 0.5), key)
-    dress(axes[0], "", "second / first:\nratio of reflectivities", grid=True)
-    dress(axes[1], "wavenumber [cm⁻¹]", "second − first:\nphase [cycle]", grid=True)
+    first, second = _names(product)
+    dress(axes[0], "", f"{second} / {first}:\nratio of reflectivities", grid=True)
+    dress(axes[1], "wavenumber [cm⁻¹]", f"{second} − {first}:\nphase [cycle]", grid=True)
     wavenumber = UM / seen["wavelength"]
     for axis, what, column in ((axes[0], "R_ratio", "ratio"), (axes[1], "phase", "phase")):
         for name, rows in curves.items():
