@@ -216,6 +216,27 @@ def test_amplifiers_of_a_camera_that_is_known() -> None:
     assert describe.pixel(shelf, name, row, col, 0)["amplifier"] == one["name"]
 
 
+def test_a_master_tells_the_amplifiers_of_its_detector_where_it_has_their_size() -> None:
+    from calibrant.instrument import load
+    from calibrant.instrument.sections import bounds
+
+    exposure = Exposure(instrument="ccd16", detector="0", kind="flat")
+    places = [bounds(one.place, (0, 0)) for one in load("ccd16").readouts(exposure)]
+    size = max(place[1] for place in places), max(place[3] for place in places)
+    shelf = Shelf()
+    for shape, names in ((size, 16), ((20, 30), 0)):
+        master = Product("flat", "ccd16", {"detector": "0"}, planes={"data": np.ones(shape, np.float32)})
+        found = describe.meta(shelf, shelf.add(master)[0])
+        assert len({one["name"] for one in found["amplifiers"]}) == names
+
+
+def test_an_image_without_a_value_says_so() -> None:
+    shelf = Shelf()
+    empty = describe.meta(shelf, shelf.add(np.full((4, 5), np.nan, np.float32), "blank")[0])
+    assert empty["message"] == "blank: no pixel has a finite value."
+    assert describe.meta(shelf, shelf.add(np.ones((4, 5), np.float32))[0])["message"] is None
+
+
 def test_the_place_on_the_sky(tmp_path: Path) -> None:
     cards = {
         "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 20.5, "CRPIX2": 15.5, "CRVAL1": 150.0,

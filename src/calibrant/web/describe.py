@@ -54,6 +54,7 @@ def meta(shelf: Shelf, image: str) -> dict[str, Any]:
         return _unreadable(shelf, image, error)
     entry = shelf.entry(image)
     main = view.planes[0] if view.planes else None
+    found_limits = None if main is None else limits_of(shelf, image, main, 0)
     found: dict[str, Any] = {
         **summary(entry),
         "dtype": None if main is None else main.dtype.name,
@@ -63,7 +64,7 @@ def meta(shelf: Shelf, image: str) -> dict[str, Any]:
         "levels": [] if main is None else _levels(main.shape),
         "planes": [_plane(plane) for plane in view.planes],
         "has_dq": view.dq is not None,
-        "limits": None if main is None else limits_of(shelf, image, main, 0),
+        "limits": found_limits,
         "amplifiers": [_amplifier(one) for one in view.amplifiers],
         "pieces": [
             {"name": one.name, "image": one.image, "rows": list(one.rows), "cols": list(one.cols)}
@@ -82,9 +83,16 @@ def meta(shelf: Shelf, image: str) -> dict[str, Any]:
             }
             for q in view.quantities
         ],
-        "message": view.message,
+        "message": view.message or _empty(view, found_limits),
     }
     return found
+
+
+def _empty(view: Viewable, limits: dict[str, Any] | None) -> str | None:
+    """What is to be said of an image without a single value."""
+    if limits is None or limits["min"] is not None:
+        return None
+    return f"{view.name}: no pixel{' of the first read' if view.reads > 1 else ''} has a finite value."
 
 
 def _unreadable(shelf: Shelf, image: str, error: CalibrantError) -> dict[str, Any]:

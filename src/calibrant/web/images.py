@@ -246,6 +246,8 @@ def _of_product(
     if not shown and amplifiers:
         size = painted.size_of(amplifiers)
         shown = tuple(painted.planes(painted.patches(product.quantities, amplifiers, size), size))
+    elif shown and not amplifiers:
+        amplifiers = _amplifiers_of_master(product, shown[0].shape)
     return Viewable(
         name=name,
         kind=product.kind,
@@ -333,12 +335,27 @@ def _flags(dq: Any) -> Any:
 
 def _amplifiers(frame: Frame) -> tuple[Amplifier, ...]:
     """The amplifiers where the instrument says them: in the raw image, or where they go in a trimmed one."""
-    exposure, shape = frame.exposure, (frame.shape[-2], frame.shape[-1])
+    shape = (frame.shape[-2], frame.shape[-1])
+    return _placed(frame.exposure, shape, raw=tuple(frame.exposure.shape[-2:]) in (shape, ()))
+
+
+def _amplifiers_of_master(product: Product, shape: tuple[int, int]) -> tuple[Amplifier, ...]:
+    """The amplifiers of a trimmed detector; none where its size is not that of the pixels."""
+    given = product.keys.get("binning")
+    exposure = Exposure(
+        instrument=product.instrument,
+        detector=str(product.keys.get("detector", "0")),
+        binning=tuple(given) if isinstance(given, (list, tuple)) and len(given) == 2 else (1, 1),
+    )
+    found = _placed(exposure, shape, raw=False)
+    return found if found and painted.size_of(found) == shape else ()
+
+
+def _placed(exposure: Exposure, shape: tuple[int, int], *, raw: bool) -> tuple[Amplifier, ...]:
     if not exposure.instrument:
         return ()
     try:
         readouts = load(exposure.instrument).readouts(exposure)
-        raw = tuple(exposure.shape[-2:]) in (shape, ())
         spans = [bounds(one.data if raw else one.place, shape) for one in readouts]
     except CalibrantError:
         return ()

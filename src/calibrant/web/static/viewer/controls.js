@@ -85,7 +85,9 @@ export class Controls {
     const frame = this.app.frame();
     if (!frame) return;
     const [low, high] = this.app.limits(frame);
-    this.app.set({ limits: { mode: 'typed', low, high, ...end } });
+    const limits = { low, high, ...end };
+    if (limits.low >= limits.high) return void this.app.say(`The limits are not in order: ${label(limits.low)} is not below ${label(limits.high)}.`);
+    this.app.set({ limits: { mode: 'typed', ...limits } });
   }
 
   /** @param {string} value of the list */

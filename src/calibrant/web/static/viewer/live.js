@@ -43,6 +43,9 @@ export class Live {
     const numbers = new Set(given.map((/** @type {any} */ one) => one.number));
     const gone = [...this.shown].filter((number) => !numbers.has(number));
     app.state.frames = app.state.frames.filter(({ number }) => !gone.includes(number));
+    // What a script shows while the page is open comes to the front.
+    const front = given.find((/** @type {any} */ one) => one.number === session.current);
+    if (this.seen >= 0 && front?.changed?.image > this.seen) app.state.current = front.number;
     this.shown = numbers;
     this.seen = session.revision;
     app.changed({ frame: null, patch: {} });

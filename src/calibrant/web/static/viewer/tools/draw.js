@@ -6,6 +6,8 @@ import { corners, covered, parsed, written } from './regions.js';
 
 /** @typedef {import('./regions.js').Region} Region */
 
+/** Screen pixels within which a corner is the one before. */
+const NEAR = 4;
 const SHAPES = /** @type {const} */ (['box', 'circle', 'polygon']);
 
 /** @param {Region} one */
@@ -102,12 +104,14 @@ export function draw(app) {
     return el('li', {}, el('span', {}, one.text ? `${one.text}: ${words(one)}` : words(one)), ...(numbers ? [numbers] : []), away);
   }
 
-  app.grab(({ kind, frame, row, col, event }) => {
+  app.grab(({ kind, frame, row, col, event, camera }) => {
     if (kind === 'down') {
       if (!armed || event.button !== 0) return false;
       if (armed === 'polygon') {
         const begun = drawing && drawing.frame === frame.number ? drawing : { frame: frame.number, from: /** @type {[number, number]} */ ([row, col]), to: /** @type {[number, number]} */ ([row, col]), points: /** @type {[number, number][]} */ ([]) };
-        begun.points.push([fine(row), fine(col)]);
+        const last = begun.points.at(-1) ?? [Infinity, Infinity];
+        // The second press of a double click is no corner of its own.
+        if (Math.hypot(row - last[0], col - last[1]) * camera.zoom > NEAR) begun.points.push([fine(row), fine(col)]);
         drawing = begun;
         if (event.detail > 1) close();
         app.draw();

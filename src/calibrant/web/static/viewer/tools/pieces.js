@@ -23,8 +23,10 @@ export function pieces(app) {
     const piece = of(frame).find((one) => holds(one, row + 0.5, col + 0.5));
     if (!piece) return;
     open(app, piece.image);
-    const zoom = app.stage?.view(frame)?.zoom ?? 1;
-    app.set({ view: { row: row - piece.rows[0], col: col - piece.cols[0], zoom: Math.max(zoom * 2, 0.25), fit: false } });
+    const zoom = 2 * (app.stage?.view(frame)?.zoom ?? 1);
+    const { w, h } = app.stage?.shown[0]?.cell ?? { w: 0, h: 0 };
+    const whole = Math.min(w / (piece.cols[1] - piece.cols[0]), h / (piece.rows[1] - piece.rows[0]));
+    if (zoom > whole) app.set({ view: { row: row - piece.rows[0], col: col - piece.cols[0], zoom, fit: false } });
   }
 
   function show() {
