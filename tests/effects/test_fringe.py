@@ -48,6 +48,18 @@ def test_reflectivity_of_each_column_and_wavelength_is_found_within_its_error(fo
     assert found[0].quantity("chi2").value == pytest.approx(1, abs=0.1)
 
 
+def test_what_was_subtracted_before_has_its_part_in_the_errors(found):
+    """A level of 1 % of the light that is left, and said, is within errors of depths; unsaid, it is not."""
+    frame = LAMP.taken(np.random.default_rng(0))
+    light = float(np.nanmedian(np.asarray(frame.data)[SLICES.ids > 0]))
+    left = replace(frame, data=frame.data + np.float32(0.01 * light))
+    told = replace(left, systematic=np.full(frame.shape, (0.01 * light) ** 2, np.float32))
+    true = found[0].quantity("depth").value
+    unsaid, said = (fringe.measure(f, SLICES, resolution=RESOLUTION).quantity("depth") for f in (left, told))
+    assert unsaid.value == pytest.approx(0.99 * true, rel=3e-3) and true - unsaid.value > 5 * unsaid.sigma
+    assert true - said.value < 1.5 * said.sigma < 0.03 * true
+
+
 def test_one_column_is_kept_row_by_row_with_continuum_fit_and_peaks(found):
     table = found[0].tables["example"]
     assert len(set(table["col"])) == len(set(table["slice"])) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -213,6 +213,31 @@ def quantities(tables: dict[str, Table], pivot: float) -> tuple[Quantity, ...]:
         total = of(value[known], sigma[known], np.zeros(known.sum(), np.int64), 1)
         made.append(Quantity(name, float(total[0][0]), float(total[1][0]), unit))
     return tuple(made)
+
+
+def with_common(
+    tables: dict[str, Table], found: tuple[Quantity, ...], part: float
+) -> tuple[dict[str, Table], tuple[Quantity, ...]]:
+    """Means and quantities whose sigmas hold what is common to all pixels, too: a `part` of the light.
+
+    A constant error of the light changes depths, and R, by the same part, and does not average out.
+    """
+
+    def wider(sigma: Any, value: Any) -> Any:
+        return np.hypot(sigma, part * np.abs(value))
+
+    made = dict(tables)
+    for which in ("fringes", "wavelengths"):
+        table = tables[which]
+        names = [name for name in table if f"{name}_sigma" in table]
+        made[which] = table | {f"{n}_sigma": wider(table[f"{n}_sigma"], table[n]) for n in names}
+    told = [
+        replace(one, sigma=float(wider(one.sigma, one.value)))
+        if one.name in ("depth", "depth_intrinsic", "R") and one.sigma is not None
+        else one
+        for one in found
+    ]
+    return made, tuple(told)
 
 
 def _plain_mean(value: F8, sigma: F8, group: NDArray[np.int64], size: int) -> tuple[F8, F8]:

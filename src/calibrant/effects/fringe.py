@@ -31,6 +31,7 @@ from calibrant.effects._etalon_tables import (
     quantities,
     units,
     wavelengths_table,
+    with_common,
 )
 from calibrant.effects._etalon_waves import lomb_scargle
 from calibrant.effects._slice_pixels import upright
@@ -330,6 +331,7 @@ def _product(
         for name, plane in {"data": flat, "variance": variance, "continuum": level}.items()
     }
     planes["dq"] = np.ascontiguousarray(slices.upright(dq), np.uint32)
+    tables, told = with_common(tables, quantities(tables, pivot), _common(frame, slices, taken))
     series = Exposures.from_frames([frame])
     return Product(
         NAME,
@@ -339,9 +341,19 @@ def _product(
         planes=planes,
         tables=tables,
         units=units(frame.unit),
-        quantities=quantities(tables, pivot),
+        quantities=told,
         provenance=record.provenance(NAME, series, {}),
     )
+
+
+def _common(frame: Frame, slices: SliceMap, taken: _Taken) -> float:
+    """Error of what was taken from the frame before, such as stray light, as a part of the light."""
+    systematic = frame.load().systematic
+    if systematic is None:
+        return 0.0
+    error = np.sqrt(slices.upright(np.asarray(systematic, np.float64))[:, taken.col].T)
+    good = (taken.columns.weight > 0) & np.isfinite(error) & (taken.columns.value > 0)
+    return float(np.median(error[good] / taken.columns.value[good])) if good.any() else 0.0
 
 
 # --- removing them ----------------------------------------------------------------------------------------
