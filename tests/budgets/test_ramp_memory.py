@@ -78,6 +78,8 @@ def test_many_groups_take_no_more_than_few(tmp_path, budget):
 @LINUX
 def test_read_noise_of_many_groups_takes_no_more_than_that_of_few(tmp_path):
     """The whole process stays near 400 MB: its planes, a band of rows, Python and its libraries."""
+    # Kernels that are not in the cache yet are compiled here: that takes 50 MB, and is not to be counted.
+    probed(ramp_without_room(tmp_path / "first.fits", 20, size=256), 384 * MB, "read_noise")
     found = {
         groups: probed(ramp_without_room(tmp_path / f"{groups}.fits", groups), 384 * MB, "read_noise")
         for groups in (20, 108)
