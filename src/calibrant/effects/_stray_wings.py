@@ -147,7 +147,8 @@ def blur(light: F8, inside: Bools, gaps: Bools, ends: Edges) -> tuple[float, flo
     Returns
     -------
     tuple of float
-        0, 0 if no blur explains more than none does. The error is from the scatter of gaps.
+        0, 0 if no blur explains more than none does. The error is from the scatter of gaps, and from what
+        is in doubt of the light beside edges.
     """
     rows = slice(EVERY // 2, None, EVERY)
     light, inside, near, ends = light[rows], inside[rows], gaps[rows], ends.every(EVERY)
@@ -171,7 +172,11 @@ def blur(light: F8, inside: Bools, gaps: Bools, ends: Edges) -> tuple[float, flo
     if not found.fun < cost(0.0):
         return 0.0, 0.0
     sigma = float(found.x)
-    return sigma, _error(left(sigma), (left(sigma - STEP) - left(sigma + STEP)) / (2 * STEP), stretch[near])
+    slope = (left(sigma - STEP) - left(sigma + STEP)) / (2 * STEP)
+    doubt = spill(light, inside, ends, sigma)[1][near]
+    weight = float(np.sum(slope**2))
+    alike = float(np.abs(slope * doubt).sum()) / weight if weight > 0 else 0.0  # edges may be off alike
+    return sigma, float(np.hypot(_error(left(sigma), slope, stretch[near]), alike))
 
 
 def _error(rest: F8, slope: F8, gap: I8) -> float:
