@@ -203,6 +203,19 @@ def test_what_asks_for_somebody_comes_first(bias, verdict):
     assert table.index(">dark<") < table.index(">bias<")
 
 
+def test_what_passes_in_a_long_report_is_folded_away(verdict):
+    small = Product("bias", quantities=(Quantity("level", 0.1, 0.1, "adu"),))
+    passing = [subject(replace(small, kind=f"bias{n}"), verdict=verdict) for n in range(13)]
+    broken = replace(verdict, items=(Item("outliers", 0.5, 0.0, 0.002),))
+    html = page([*passing, subject(replace(small, kind="dark"), verdict=broken)])
+    verdicts = html[html.index('id="verdicts"') : html.index('id="comparison"')]
+    folded = verdicts.index("<summary>13 products")
+    assert (
+        verdicts.index(">dark<") < folded < verdicts.index(">bias12<") and "Limits of 13 products" in verdicts
+    )
+    assert "<summary>12 products" not in page(passing[:12])
+
+
 def test_a_value_that_could_not_be_measured_asks_for_attention(bias, verdict):
     items = (*verdict.items, Item("row_structure", None, -0.1, 0.5, note="no frame fits"))
     line = row(page([subject(bias, verdict=replace(verdict, items=items))]), "bias")

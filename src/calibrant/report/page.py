@@ -32,6 +32,8 @@ from calibrant.report.svg import COLOURS, svg
 from calibrant.report.tables import tables
 from calibrant.report.trends import trends
 
+FOLD = 12
+"""Products that pass and are told one by one; more of them are folded away."""
 MARKS = {verdicts.PASS: "✓", verdicts.ATTENTION: "!", verdicts.FAIL: "✗", verdicts.OPEN: "?"}
 GENERATOR = "Calibrant report"
 """How a page of ours is told from others."""
@@ -101,6 +103,7 @@ def page(
         "problems": [*run.problems, *problems, *_left_out(run)],
         "gallery": gallery,
         "registry": run.registry,
+        "fold": FOLD,
         **_code(drawn),
     }
     return _environment().get_template("report.html").render(context)
