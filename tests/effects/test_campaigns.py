@@ -9,6 +9,8 @@ import pytest
 from scipy.special import ndtr
 
 from calibrant.effects import _campaign_words, campaigns, stray_light
+from calibrant.effects._campaign_changes import gap_table
+from calibrant.effects._campaign_fit import Stack
 from calibrant.effects._campaign_words import TRADES
 from calibrant.errors import OptionError, SelectionError, ShapeError, UnitError
 from calibrant.frame import DQ, Exposure, Frame
@@ -279,3 +281,13 @@ def test_what_cannot_be_compared_is_refused():
     dark = {name: replace(f, data=np.zeros(SHAPE, np.float32)) for name, f in frames.items()}
     with pytest.raises(SelectionError, match="no slice has light"):
         campaigns.measure(dark, SLICES)
+
+
+def test_gaps_between_slices_of_another_band_have_no_background():
+    """What is not mapped spills, too, and nobody knows how much."""
+    ids = np.where(SLICES.ids == COUNT, -COUNT, SLICES.ids)
+    image = np.full((1, *SHAPE), 5.0)
+    stack = Stack(image, np.ones(image.shape), np.ones(image.shape, bool), ("A",))
+    table = gap_table(stack, replace(SLICES, ids=ids), np.zeros(image.shape))
+    assert np.isfinite(table["level"]).all() and np.isfinite(table["background"][:-1]).all()
+    assert np.isnan(table["background"][-1]) and table["gap"][-1] == COUNT + 1

@@ -262,3 +262,10 @@ def test_published_function_where_it_failed():
         fringe.find_peaks(few, thres=2)
     with pytest.raises(ShapeError):
         fringe.find_peaks(np.ones((3, 3)))
+
+
+def test_a_map_that_does_not_belong_to_the_light_is_asked_about(found):
+    assert not any("far from the light" in note for one in found for note in one.provenance.notes)
+    wrong = replace(SLICES, wavelength=SLICES.wavelength * 1.1)
+    made = fringe.measure(LAMP.taken(np.random.default_rng(0)), wrong, thickness=1500.0)
+    assert any("far from the light" in note for note in made.provenance.notes)

@@ -66,8 +66,12 @@ def change_table(
 
 
 def gap_table(stack: Stack, slices: SliceMap, light: F8) -> dict[str, NDArray[Any]]:
-    """Table ``gaps``: the level of each gap as it is, and without what the slices beside it spill into it."""
+    """Table ``gaps``: the level of each gap as it is, and without what the slices beside it spill into it.
+
+    The second is NaN where only light that is not mapped, such as of another band, is beside the gap.
+    """
     numbers = slices.gap_numbers()
+    known = _beside(numbers, slices.ids > 0) | ~_beside(numbers, slices.ids < 0)
     rows: list[tuple[Any, ...]] = []
     for number in range(1, int(numbers.max(initial=0)) + 1):
         for k, name in enumerate(stack.names):
@@ -75,8 +79,16 @@ def gap_table(stack: Stack, slices: SliceMap, light: F8) -> dict[str, NDArray[An
             if not here.any():
                 continue
             values, spilled = stack.values[k][here], light[k][here]
-            rows.append((number, name, *_median(values), *_median(values - spilled), int(here.sum())))
+            clean = _median(values - spilled) if known[number] else (math.nan, math.nan)
+            rows.append((number, name, *_median(values), *clean, int(here.sum())))
     return _columns(("gap", "campaign", "level", "sigma", "background", "background_sigma", "pixels"), rows)
+
+
+def _beside(numbers: NDArray[np.int32], lit: Bools) -> Bools:
+    """By number, whether a gap has such a pixel next to it, across."""
+    made = np.zeros(int(numbers.max(initial=0)) + 1, bool)
+    made[numbers[:, 1:][lit[:, :-1]]] = made[numbers[:, :-1][lit[:, 1:]]] = True
+    return made
 
 
 def _median(values: F8) -> tuple[float, float]:

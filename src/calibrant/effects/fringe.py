@@ -69,6 +69,7 @@ KIND = Kind(
     },
 )
 LEAST = 0.25  # of the rows that a column must have
+UNLIKE = 100.0  # chi squared of a pixel from which a note asks whether the map is the right one
 CYCLES = 8.0  # fringes that a column must have
 POWER = 14.0  # of the strongest wave of one column over the median, by chance
 F8 = NDArray[np.float64]
@@ -159,6 +160,11 @@ def measure(
     tables = {"columns": columns_table(found, places), "points": told, "fringes": means}
     tables["wavelengths"] = wavelengths_table(means)
     tables["example"] = example_table(columns, found, places)
+    chi2 = float(np.median(found.chi2))
+    if columns.weighed and chi2 > UNLIKE:
+        record.notes.append(
+            f"the fit is far from the light (chi2 {chi2:.0f}): do the map and its wavelengths belong to it?"
+        )
     if resolution is None:
         record.notes.append(
             "no resolution was given: depths are as observed, those of the plate are not known"
