@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from calibrant.files.fits import write
 from calibrant.frame import DQ, Exposure, Frame
@@ -134,3 +135,24 @@ def test_a_camera_without_focal_plane_has_none() -> None:
         exposure = Exposure(kind="bias", instrument="generic-ccd", detector=str(detector), identifier="7")
         shelf.add(Frame(np.zeros((4, 4), np.float32), unit="adu", exposure=exposure))
     assert focal.stand(shelf) == []
+
+
+def test_detectors_that_a_registry_opens_together_are_one_focal_plane(tmp_path: Path) -> None:
+    from calibrant.registry import Registry
+    from calibrant.web.opening import opened
+
+    with Registry.create(tmp_path / "calibrant.db") as registry:
+        names = []
+        for detector in range(3):
+            write(gains(detector), path := tmp_path / f"gain{detector}.fits")
+            names.append(registry.add(gains(detector), path).identity)
+    db = str(tmp_path / "calibrant.db")
+    with opened([], port=0, host="127.0.0.1", token=None, db=db, first=1) as viewer:
+        client = TestClient(viewer.app, base_url="http://127.0.0.1")
+        query = {"with": names[:2], "mosaic": "1"}
+        answer = client.get("/registry/view", params=query, follow_redirects=False)
+        plane = answer.headers["location"].split("%22")[1]
+        assert [piece.name for piece in viewer.app.state.shelf.view(plane).pieces] == ["0", "1"]
+        alone = client.get("/registry/view", params={"with": names[2]}, follow_redirects=False)
+        image = alone.headers["location"].split("%22")[1]
+        assert viewer.app.state.shelf.view(image).kind == "gain" and "layout" not in alone.headers["location"]

@@ -27,7 +27,7 @@ def helper() -> object:
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, dict[str, str]]]:
     registry, names = helper().filled(tmp_path_factory.mktemp("registry"))
-    app = Starlette(routes=routes(registry, lambda keys: f"/#{' '.join(keys)}"))
+    app = Starlette(routes=routes(registry, lambda keys, mosaic: f"/#{' '.join(keys)}"))
     with TestClient(app) as client, registry:
         yield client, names
 

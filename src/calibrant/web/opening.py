@@ -113,8 +113,10 @@ def _registry_pages(registry: Any, shelf: Shelf) -> Sequence[Any]:
     """The pages of a registry; what it knows is opened in the viewer from the file that was recorded."""
     from calibrant.web.pages import routes
 
-    def viewed(keys: Sequence[str]) -> str:
+    def viewed(keys: Sequence[str], mosaic: bool) -> str:
         images = [_of_registry(registry, shelf, key) for key in keys]
+        if mosaic:
+            images = _together(shelf, images) or images
         # In quotes: some names would be read as numbers.
         parts = [f"{number}.image={quote(json.dumps(image))}" for number, image in enumerate(images, 1)]
         return "/#" + "&".join([*parts, *(_beside(len(images)) if len(images) > 1 else ())])
@@ -134,6 +136,12 @@ def _of_registry(registry: Any, shelf: Shelf, key: str) -> str:
     else:
         path = unharmed(f"{node.kind} {node.name}", node.key, registry.files([node.key]).get(node.key, []))
     return shelf.add_file(path, f"{Path(path).name} ({short(node.key).removeprefix('sha256:')})", node.key)[0]
+
+
+def _together(shelf: Shelf, images: Sequence[str]) -> list[str]:
+    """The focal plane that holds some of these images, if there is one."""
+    planes = ((one["id"], shelf.view(one["id"]).pieces) for one in stand(shelf))
+    return [plane for plane, pieces in planes if any(piece.image in images for piece in pieces)][:1]
 
 
 def _beside(count: int) -> list[str]:

@@ -40,13 +40,17 @@ NO_IMAGE = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="240" height="60"><text x="120" y="34" fill="gray" '
     'text-anchor="middle" font-family="sans-serif" font-size="14">no image in this product</text></svg>'
 )
-BESIDE = 9
+BESIDE = 32
 """Things that one address opens in the viewer."""
 CONTENTS = 2000
 """Characters of a query that are read."""
 
 
-def routes(registry: Registry, viewed: Callable[[Sequence[str]], str]) -> list[Route]:
+Viewed = Callable[[Sequence[str], bool], str]
+"""From keys, and whether a focal plane is asked for, to the address of the viewer."""
+
+
+def routes(registry: Registry, viewed: Viewed) -> list[Route]:
     """The routes of a registry's pages.
 
     Parameters
@@ -55,7 +59,7 @@ def routes(registry: Registry, viewed: Callable[[Sequence[str]], str]) -> list[R
         Read, never written.
     viewed : callable
         From identities of products and hashes of files, or beginnings of them, to the address at which the
-        viewer shows these, each in a frame of its own.
+        viewer shows these, each in a frame of its own, or together as a focal plane.
     """
     paper = _paper()
     found = [
@@ -94,15 +98,13 @@ def _page(paper: jinja2.Environment, name: str, model: Model, query: Mapping[str
     return paper.get_template(f"{name}.html").render(name=name, model=model, query=query, drawing=drawing)
 
 
-async def _view(
-    paper: jinja2.Environment, viewed: Callable[[Sequence[str]], str], request: Request
-) -> Response:
+async def _view(paper: jinja2.Environment, viewed: Viewed, request: Request) -> Response:
     """On to the viewer with a product, frame or raw file; beside it those named ``with``, or a and b."""
     query = request.query_params
     asked = [request.path_params.get("ref"), query.get("a"), query.get("b"), *query.getlist("with")]
     try:
         keys = [key_of(ref) for ref in asked if ref][:BESIDE]
-        address = await run_in_threadpool(viewed, keys or [key_of("")])
+        address = await run_in_threadpool(viewed, keys or [key_of("")], bool(query.get("mosaic")))
     except CalibrantError as error:
         return await _told(paper, "view", request, {"error": error_of(error)}, status_of(error))
     return Response(status_code=303, headers={"Location": address})
