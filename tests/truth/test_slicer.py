@@ -47,9 +47,9 @@ class Shots:
         )
 
     def clean(self, source, frame=None):
-        """Without stray light: gaps are narrow, and only their middle is free of the slices' wings."""
+        """Without stray light, as it is measured if nothing is said."""
         frame = self.net(source) if frame is None else frame
-        return stray_light.apply(frame, stray_light.measure(frame, self.slices, method="rows", margin=2))
+        return stray_light.apply(frame, stray_light.measure(frame, self.slices))
 
     def light(self, source):
         """True light of slices."""
@@ -164,7 +164,7 @@ def test_3_twin_edges_that_moved_are_not_taken_for_structure():
     frames = {}
     for name in ("FM", "CV3"):
         frame = make(scene, "internal", name, np.random.default_rng(5)).frame
-        stray = stray_light.measure(frame, scene.slices, method="rows", margin=2)
+        stray = stray_light.measure(frame, scene.slices)
         frames[name] = stray_light.apply(frame, stray)
     found = campaigns.measure(frames, scene.slices)
     assert found.quantity("edge", "CV3").value == pytest.approx(0.2, abs=0.03)
@@ -213,7 +213,7 @@ def test_6_fringes_have_one_place_and_two_depths(shots):
         table = product.tables["fringes"]
         for name, of in (("depth", "observed"), ("R", "reflectivity"), ("depth_intrinsic", "intrinsic")):
             off, sigma = table[name] - expected(product, truth, of), table[f"{name}_sigma"]
-            allowed = np.hypot(sigma, 1e-3 * table[name])  # stray light that was left
+            allowed = np.hypot(sigma, 3e-4 * table[name])  # ghosts, which the kernel of stray light lacks
             assert np.mean(np.abs(off) < 2 * allowed) > 0.9, (source, name)
             assert np.mean(np.abs(off + 5 * allowed) < 2 * allowed) < 0.1  # the twin
         near = np.argsort(np.abs(table["wavelength"] - 4.95))[:8], np.argsort(-table["wavelength"])[:8]
