@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 
-import httpx
+import httpx2 as httpx
 import numpy as np
 import pytest
 

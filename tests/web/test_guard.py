@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
+import httpx2 as httpx
 import numpy as np
 import pytest
 

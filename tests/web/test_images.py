@@ -214,6 +214,7 @@ def test_amplifiers_of_a_camera_that_is_known() -> None:
     one = found[3]
     row, col = one["rows"][0], one["cols"][1] - 1
     assert describe.pixel(shelf, name, row, col, 0)["amplifier"] == one["name"]
+    assert describe.pixel(shelf, name, row, col + 1, 0)["amplifier"] == f"{one['name']}, overscan"
 
 
 def test_a_master_tells_the_amplifiers_of_its_detector_where_it_has_their_size() -> None:
