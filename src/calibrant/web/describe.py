@@ -236,7 +236,7 @@ def pixel(shelf: Shelf, image: str, row: int, col: int, read: int) -> dict[str, 
 
     flags = 0 if view.dq is None else int(value(view.dq))
     read_flags = None if view.read_dq is None else int(value(view.read_dq))
-    amplifier = next((one.name for one in view.amplifiers if one.holds(row, col)), None)
+    amplifier = next(filter(None, (one.told(row, col) for one in view.amplifiers)), None)
     return {
         "row": row,
         "col": col,

@@ -253,4 +253,8 @@ def _moved(
                 name=f"{detector}/{one.name}",
                 rows=(one.rows[0] + row, one.rows[1] + row),
                 cols=(one.cols[0] + col, one.cols[1] + col),
+                margins={
+                    name: (r0 + row, r1 + row, c0 + col, c1 + col)
+                    for name, (r0, r1, c0, c1) in one.margins.items()
+                },
             )

@@ -25,6 +25,7 @@ from calibrant.files.source import FitsSource
 from calibrant.files.units import square
 from calibrant.frame import DQ, Exposure, Frame, iso_time
 from calibrant.instrument import Instrument, load, recognise
+from calibrant.instrument.readout import Readout
 from calibrant.instrument.sections import bounds
 from calibrant.product import Product, Quantity
 from calibrant.web import painted
@@ -362,9 +363,14 @@ def _placed(exposure: Exposure, shape: tuple[int, int], *, raw: bool) -> tuple[A
     if len(readouts) < 2 or any(r1 > shape[0] or c1 > shape[1] for _, r1, _, c1 in spans):
         return ()
     return tuple(
-        Amplifier(one.name, (r0, r1), (c0, c1), one.gain, one.read_noise)
+        Amplifier(one.name, (r0, r1), (c0, c1), one.gain, one.read_noise, _margins(one, shape) if raw else {})
         for one, (r0, r1, c0, c1) in zip(readouts, spans, strict=True)
     )
+
+
+def _margins(one: Readout, shape: tuple[int, int]) -> dict[str, tuple[int, int, int, int]]:
+    known = {"overscan": one.overscan, "parallel overscan": one.parallel_overscan, "prescan": one.prescan}
+    return {name: bounds(section, shape) for name, section in known.items() if section is not None}
 
 
 # --- memory ---

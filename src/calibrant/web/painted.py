@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from calibrant.instrument.sections import bounds, parse_section
 from calibrant.product import Product, Quantity
@@ -16,17 +16,33 @@ TABLE = "amplifiers"
 
 @dataclass(frozen=True)
 class Amplifier:
-    """Where the data of an amplifier lie in the image: rows and columns, half open."""
+    """Where the data of an amplifier lie in the image: rows and columns, half open.
+
+    Attributes
+    ----------
+    margins : mapping of str to (int, int, int, int)
+        Of a raw image: rows and columns, half open, of its overscans and prescan by their names.
+    """
 
     name: str
     rows: tuple[int, int]
     cols: tuple[int, int]
     gain: float | None = None
     read_noise: float | None = None
+    margins: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
 
     def holds(self, row: int, col: int) -> bool:
         """Whether a pixel is its own."""
         return self.rows[0] <= row < self.rows[1] and self.cols[0] <= col < self.cols[1]
+
+    def told(self, row: int, col: int) -> str | None:
+        """Its name at a pixel of its data; name and margin at one that is read beside them; else None."""
+        if self.holds(row, col):
+            return self.name
+        beside = (
+            name for name, (r0, r1, c0, c1) in self.margins.items() if r0 <= row < r1 and c0 <= col < c1
+        )
+        return next((f"{self.name}, {name}" for name in beside), None)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -58,7 +58,7 @@ function origins(from) {
   const parents = (from.parents ?? []).map((/** @type {string} */ one) => el('li', {}, linked(one)));
   const inputs = (from.inputs ?? []).map((/** @type {any} */ one) => el('li', {}, one.name));
   const notes = (from.notes ?? []).map((/** @type {string} */ one) => el('li', {}, one));
-  const part = (/** @type {string} */ title, /** @type {any[]} */ items) => (items.length ? [el('h3', {}, title), el('ul', {}, ...items)] : []);
+  const part = (/** @type {string} */ title, /** @type {any[]} */ items) => (items.length ? [el('h2', {}, title), el('ul', {}, ...items)] : []);
   return [facts(/** @type {any} */ (rows)), ...part('Steps', steps), ...part('Made with', parents), ...part(`Made of ${inputs.length} files`, inputs.slice(0, 60)), ...part('Notes', notes)];
 }
 
