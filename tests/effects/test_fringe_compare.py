@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from calibrant.effects import fringe
+from calibrant.effects._etalon_cause import Pair, causes
 from calibrant.errors import SelectionError
 
 from .slicer_fringes import RESOLUTION, SLICES, Lamp
@@ -90,3 +91,13 @@ def test_what_cannot_be_compared_is_refused(first):
         fringe.compare(*pair)
     twice = fringe.compare(first, fringe.measure(FIRST.taken(np.random.default_rng(1)), SLICES))
     assert "different resolutions" in twice.provenance.notes[1]
+
+
+def test_a_cone_is_not_taken_for_one_that_shifts_fringes_by_whole_cycles():
+    """Beyond the first zero of its contrast phases come back: no such cone is tried."""
+    wave, one = np.linspace(1750.0, 2030.0, 8), np.ones(8)
+    both = Pair(wave, 0.1 * one, 0.05 * one, 0.0 * one, 0.1 * one, 0.02 * one, 0.01 * one)
+    cone = next(cause for cause in causes(both, 1709.6) if cause.name == "cone")
+    orders = 2 * 1709.6e-4 * wave
+    assert np.abs(cone.phase).max() <= 0.5 and orders.mean() * cone.value**2 / 2 <= 1.2
+    assert cone.chi2 > 1.0
