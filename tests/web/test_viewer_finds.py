@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,17 @@ def test_a_product_of_numbers_has_its_name_and_numbers(page: Page, looked_at: Ca
     page.keyboard.press("h")
     expect(page.get_by_test_id("exposure")).to_contain_text("1.25 ± 0.01 electron/adu")
     expect(page.get_by_test_id("status")).to_contain_text("no image")
+
+
+def test_frames_that_are_chosen_blink(page: Page, looked_at: Callable[..., Any], until: Until) -> None:
+    looked_at(*(np.full((8, 9), level, np.float32) for level in (1, 2, 3)))
+    pressed(page, "1", "a", "3")
+    page.get_by_test_id("blink-this").click()
+    seen = page.evaluate("__calibrant.app.blinking().map(({number}) => number)")
+    assert seen == page.evaluate("__calibrant.state().blink.frames") == [1, 3]
+    expect(page.get_by_test_id("tab-3")).to_have_attribute("title", re.compile("blink"))
+    page.keyboard.press("a")  # one alone: all blink again
+    assert page.evaluate("__calibrant.app.blinking().length") == 3
 
 
 def test_an_address_with_images_says_which_frames_there_are(

@@ -108,6 +108,7 @@ export class Controls {
     button('peak', () => this.peak());
     button('grid', () => this.grid());
     button('blink', () => this.blink());
+    button('blink-this', () => this.choose());
     button('close', () => close(app));
     for (const name of /** @type {const} */ (['zoom', 'pan', 'stretch'])) button(`lock-${name}`, () => this.lock(name));
   }
@@ -133,6 +134,7 @@ export class Controls {
     app.key('k', 'Peaks or means when zoomed out', () => this.peak());
     app.key('g', 'Grid of all frames, or one', () => this.grid());
     app.key('b', 'Blink, or stop', () => this.blink());
+    app.key('a', 'This frame is one of those that blink, or not', () => this.choose());
     app.key('<', 'Blink more slowly, faster', () => this.rate(1 / Math.SQRT2));
     app.key('>', 'Blink more slowly, faster', () => this.rate(Math.SQRT2));
     app.key('Z', 'Lock the zoom of all frames', () => this.lock('zoom'));
@@ -165,6 +167,12 @@ export class Controls {
     else this.app.page({ blink: { on: !state.blink.on } });
   }
 
+  /** Frames that are chosen blink; while there are fewer than two, all do. */
+  choose() {
+    const { current, blink: { frames } } = this.app.state;
+    this.app.page({ blink: { frames: frames.includes(current) ? frames.filter((one) => one !== current) : [...frames, current] } });
+  }
+
   /** @param {number} factor */
   rate(factor) {
     const rate = within(this.app.state.blink.rate * factor, RATE);
@@ -180,10 +188,11 @@ export class Controls {
     const { app } = this;
     const frame = app.frame();
     const { layout, blink, lock, frames } = app.state;
-    const pressed = { grid: layout === 'grid', blink: blink.on, 'lock-zoom': lock.zoom, 'lock-pan': lock.pan, 'lock-stretch': lock.stretch };
+    const pressed = { grid: layout === 'grid', blink: blink.on, 'blink-this': blink.frames.includes(app.state.current), 'lock-zoom': lock.zoom, 'lock-pan': lock.pan, 'lock-stretch': lock.stretch };
     for (const [id, on] of Object.entries(pressed)) byId(id).setAttribute('aria-pressed', String(on));
     if (document.activeElement !== byId('rate')) byId('rate').value = String(blink.rate);
     byId('rate-label').hidden = !blink.on;
+    byId('blink-this').hidden = frames.length < 3;
     byId('close').hidden = frames.length < 2;
     if (frame) this.showFrame(frame);
   }

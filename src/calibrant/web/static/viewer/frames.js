@@ -111,7 +111,9 @@ export class Tabs {
       tab.setAttribute('aria-selected', String(chosen));
       tab.tabIndex = chosen ? 0 : -1;
       tab.classList.toggle('lit', app.blinked === frame.number);
-      tab.title = `${name} (${frame.number})`;
+      const blinks = app.state.blink.frames.includes(frame.number);
+      tab.classList.toggle('blinks', blinks);
+      tab.title = `${name} (${frame.number})${blinks ? ': one of those that blink' : ''}`;
       if (tab.textContent !== `${frame.number}${name}`) {
         tab.replaceChildren(Object.assign(document.createElement('b'), { textContent: frame.number }), Object.assign(document.createElement('span'), { textContent: name }));
       }

@@ -75,7 +75,7 @@ export function draw(app) {
     const frame = app.frame();
     if (frame) app.set({ regions: [...frame.regions, ...regions] });
     const more = left.length > 1 ? ` and ${left.length - 1} more` : '';
-    app.say(left.length ? `${regions.length} regions of ${chosen.name} are shown; left out: ${left[0]}${more}` : null);
+    app.say(left.length ? `${regions.length} regions of ${chosen.name} are shown; left out: ${left[0].replace(/\.$/, '')}${more}.` : null);
   }
 
   function write() {
