@@ -111,6 +111,15 @@ def test_what_has_no_time_or_number_is_counted_not_drawn() -> None:
     assert drawings.chart(points[1:2], None, None) is None
 
 
+def test_measured_temperatures_are_one_series_and_set_ones_several() -> None:
+    def warm(day: int, celsius: float) -> dict:
+        return {**point(day, 5.0), "keys": {"detector": "0", "temperature": celsius}}
+
+    near = drawings.chart([warm(1, -99.977), warm(2, -100.015)], None, None)
+    far = drawings.chart([warm(1, -99.977), warm(2, -80.02)], None, None)
+    assert (near["series"], far["series"]) == (1, 2)
+
+
 def test_one_point_is_a_trend_too() -> None:
     drawn = drawings.chart([point(1, 0.0, None)], None, None)
     assert math.isfinite(drawn["points"][0]["x"]) and math.isfinite(drawn["points"][0]["y"])

@@ -104,6 +104,11 @@ def shared(keys: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in keys[0].items() if all(one.get(name) == value for one in keys)}
 
 
+def setting(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys with numbers to three digits: a measured temperature is never twice the same, and yet one setting."""
+    return {name: float(f"{one:.3g}") if isinstance(one, float) else one for name, one in keys.items()}
+
+
 # --- time line --------------------------------------------------------------------------------------------
 
 
@@ -165,11 +170,12 @@ def timeline(products: Sequence[Model]) -> Model | None:
 
 
 def _spans(products: Sequence[Model]) -> Iterator[Model]:
-    same = shared([product["keys"] for product in products])
-    for product in products:
+    keys = [setting(product["keys"]) for product in products]
+    same = shared(keys)
+    for product, own in zip(products, keys, strict=True):
         for span in product["validity"]:
             begin, end = (_microseconds(span[edge]) for edge in ("from", "to"))
-            words = told({name: value for name, value in product["keys"].items() if name not in same})
+            words = told({name: value for name, value in own.items() if name not in same})
             label = f"{product['kind']} {words}".rstrip()
             yield {"product": product, "begin": begin, "end": end, "label": f"{label} ({span['tag']})"}
 
@@ -360,8 +366,9 @@ def chart(points: Sequence[Model], low: float | None, high: float | None) -> Mod
     }
     x = Axis(*widened([p["epoch_us"] for p in drawn]), LEFT, WIDTH - 16)
     y = Axis(*widened([*values, *near.values()]), HEIGHT - BOTTOM, 12)
-    same = shared([p["keys"] for p in drawn])
-    series = [_series(p, same) for p in drawn]
+    keys = [setting(p["keys"]) for p in drawn]
+    same = shared(keys)
+    series = [_series(own, p["place"], same) for own, p in zip(keys, drawn, strict=True)]
     names = sorted(set(series))
     return {
         "width": WIDTH,
@@ -397,9 +404,9 @@ def _dot(point: Model, x: Axis, y: Axis, series: str) -> Model:
     }
 
 
-def _series(point: Model, same: Mapping[str, Any]) -> str:
-    words = told({name: value for name, value in point["keys"].items() if name not in same})
-    return ", ".join(filter(None, (words, point["place"])))
+def _series(keys: Mapping[str, Any], place: str, same: Mapping[str, Any]) -> str:
+    words = told({name: value for name, value in keys.items() if name not in same})
+    return ", ".join(filter(None, (words, place)))
 
 
 def _finite(value: float | None) -> bool:
