@@ -105,7 +105,7 @@ def shared(keys: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def setting(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys with numbers to three digits: a measured temperature is never twice the same, and yet one setting."""
+    """Keys with numbers to three digits: of one setting, measured temperatures still differ."""
     return {name: float(f"{one:.3g}") if isinstance(one, float) else one for name, one in keys.items()}
 
 
