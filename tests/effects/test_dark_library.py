@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibrant.effects import bias, dark_library
+from calibrant.effects import _library_fit, bias, dark_library
 from calibrant.effects._levels import level, spread
 from calibrant.effects._library_law import doubling, inverse_kt, law_of, temperature_groups
 from calibrant.errors import (
@@ -129,6 +129,27 @@ def test_bands_runners_and_budgets_do_not_matter(made):
     assert other.identity == dark_library.measure(frames, runner=3, **KNOWN).identity == product.identity
     with pytest.raises(BudgetError, match="row by row"):
         dark_library.measure(frames, budget="100kB", **KNOWN)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_planes_of_one_cube_are_not_copied_and_give_the_same(dtype, monkeypatch):
+    """In any order, with some planes left out, hits and saturated values among them."""
+    camera = Library()
+    frames = camera.grid()
+    order = np.random.default_rng(3).permutation(len(frames) + 2)[: len(frames)]
+    cube = np.zeros((len(frames) + 2, *frames[0].shape), dtype)
+    for place, frame in zip(order, frames, strict=True):
+        cube[place] = np.round(frame.data).clip(0, 65535)
+    cube[order[3], 5, 6] += 9000
+    cube[order[7], 8, 1] = 65000
+    copied = series([replace(f, data=cube[p].copy()) for p, f in zip(order, frames, strict=True)])
+    lying = series([replace(f, data=cube[p]) for p, f in zip(order, frames, strict=True)])
+    one = dark_library.measure(copied, **KNOWN)
+    monkeypatch.setattr(_library_fit.Bands, "_read", None)  # whoever copies a band fails
+    other = dark_library.measure(lying, **KNOWN)
+    for name, plane in one.planes.items():
+        np.testing.assert_array_equal(plane, other.planes[name], err_msg=name)
+    assert (one.planes["count"] < len(frames)).any()
 
 
 def test_pixels_at_the_end_of_a_band_are_rounded_as_all_others():

@@ -18,15 +18,15 @@ from calibrant.stack import kernels_arrhenius, kernels_library
 from calibrant.stack.band import Scratch
 from calibrant.stack.plan import Plan, plan_bands
 from calibrant.stack.run import Serial, Threads, default_runner, parse_budget
-from calibrant.stack.source import Encoding, Source, decode
+from calibrant.stack.source import ArraySource, Encoding, Source, decode
 
 Array = NDArray[np.float64]
 Plane = NDArray[Any]
 BAD = np.uint32(DQ.DO_NOT_USE | DQ.SATURATED)
-SAMPLE = 1 << 17  # pixels: sets the level of a dark to noise / 300
+SAMPLE = 1 << 16  # pixels: sets the level of a dark to noise / 200
 LARGEST = 3e38  # float32
 CAMERA = Encoding(">i2", zero=32768.0)  # uint16 as FITS files have it
-CACHED = 8 << 20  # bytes of all darks that are worked on together
+CACHED = 12 << 20  # bytes of all darks that are worked on together
 PLANES = (
     "data", "energy", "variance", "energy_variance", "covariance", "bias_response", "energy_response",
     "law_chi2",
@@ -187,13 +187,14 @@ class Bands:
     bias_variance: NDArray[np.float32] | None
     outputs: dict[str, str]
     into: dict[str, Plane] | None = None
+    cube: tuple[Plane, NDArray[np.intp]] | None = None  # all frames where they lie together, and their order
     scratch: Scratch = field(default_factory=Scratch)
     uses_blas = False
 
     def __call__(self, band: tuple[int, int]) -> tuple[slice, dict[str, Plane]]:
         rows, d, get = slice(*band), self.design, self.scratch.get
-        values = self._read(rows)
-        n, pixels = values.shape
+        values, place, begin = self._values(rows)
+        n, pixels = place.size, (rows.stop - rows.start) * self.sources[0].shape[1]
         made = self._planes(rows, pixels)
         zero, bad, pivot = get("shared", (3, pixels), np.float32)
         rates, var, mean = get("rates", (3, d.groups.shape[1], pixels), np.float32)
@@ -203,11 +204,38 @@ class Bands:
         if self.bias_variance is not None:
             zero_var[:] = self.bias_variance[rows].ravel()
         kernels_library.fit_lines(
-            values, pivot, d.frames, d.groups, d.fit, zero, rates, zero_var, var, mean, chi2, bad
+            values,
+            place,
+            begin,
+            pivot,
+            d.frames,
+            d.groups,
+            d.fit,
+            zero,
+            rates,
+            zero_var,
+            var,
+            mean,
+            chi2,
+            bad,
         )
         most = max(2, n // 4)
         kernels_library.mend(
-            values, pivot, d.frames, d.fit, bad, most, zero, rates, chi2, zero_var, var, mean, count
+            values,
+            place,
+            begin,
+            pivot,
+            d.frames,
+            d.fit,
+            bad,
+            most,
+            zero,
+            rates,
+            chi2,
+            zero_var,
+            var,
+            mean,
+            count,
         )
         law = tuple(made[name] for name in PLANES)
         kernels_arrhenius.arrhenius(
@@ -226,6 +254,12 @@ class Bands:
             return {name: np.empty(pixels, kind) for name, kind in self.outputs.items()}
         return {name: plane[rows].reshape(-1) for name, plane in self.into.items()}
 
+    def _values(self, rows: slice) -> tuple[Plane, NDArray[np.intp], int]:
+        """All frames, the row of each in them, and the column of the band's first pixel."""
+        if self.cube is not None:
+            return *self.cube, rows.start * self.sources[0].shape[1]
+        return self._read(rows), np.arange(len(self.sources)), 0
+
     def _read(self, rows: slice) -> Plane:
         """All frames of a band, (frames, pixels): integers as they are, else float32 with NaN."""
         cols = self.sources[0].shape[1]
@@ -237,6 +271,25 @@ class Bands:
             else:
                 _read_decoded(source, rows, out)
         return values.reshape(len(values), -1)
+
+
+def _cube_of(sources: Sequence[Source], dtype: str) -> tuple[Plane, NDArray[np.intp]] | None:
+    """Frames that are planes of one array in memory: (planes, pixels) of it, and the plane of each frame.
+
+    They are worked on where they are: a copy of each band would take as long as the lines.
+    """
+    arrays = [source.array for source in sources if isinstance(source, ArraySource) and not source.has_dq]
+    base = arrays[0].base if arrays else None
+    if len(arrays) < len(sources) or not isinstance(base, np.ndarray) or base.ndim != 3:
+        return None
+    alike = all(
+        a.base is base and a.shape == base.shape[1:] and a.strides == base.strides[1:] for a in arrays
+    )
+    if not alike or not base.flags.c_contiguous or base.dtype != np.dtype(dtype):
+        return None
+    start = base.__array_interface__["data"][0]
+    places = [(a.__array_interface__["data"][0] - start) // base.strides[0] for a in arrays]
+    return base.reshape(len(base), -1), np.array(places, np.intp)
 
 
 def _read_decoded(source: Source, rows: slice, out: Plane) -> None:
@@ -297,7 +350,8 @@ def fit_pixels(
     as_they_are = tuple(not source.has_dq and source.encoding == plain for source in sources)
     # Threads write their rows where they belong; from elsewhere they have to travel.
     into = planes if isinstance(hands, Serial | Threads) else None
-    task = Bands(tuple(sources), as_they_are, design, dtype, bias, bias_variance, outputs, into)
+    cube = None if into is None else _cube_of(sources, dtype)
+    task = Bands(tuple(sources), as_they_are, design, dtype, bias, bias_variance, outputs, into, cube)
     for band, made in hands.map(task, plan.bands()):
         for name, values in made.items():
             planes[name][band] = values.reshape(-1, cols)

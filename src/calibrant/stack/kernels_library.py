@@ -82,13 +82,16 @@ def nth(first: Any, end: Any, m: Any) -> Any:
 
 
 @inner
-def take_four(part: Any, values: Any, first: Any, end: Any, shifts: Any, level: Any, found: Any) -> None:
+def take_four(
+    there: Any, values: Any, place: Any, first: Any, end: Any, shifts: Any, level: Any, found: Any
+) -> None:
     """Mean and scatter of up to four frames of a setting, each value read once.
 
     All is counted from the first value, so that float32 squares lose nothing.
     """
     i, j, h = nth(first, end, 1), nth(first, end, 2), nth(first, end, 3)
-    zero, one, two, three = values[first, part], values[i, part], values[j, part], values[h, part]
+    zero, one = values[place[first], there], values[place[i], there]
+    two, three = values[place[j], there], values[place[h], there]
     s0, s1, s2, s3 = F(shifts[first]), F(shifts[i]), F(shifts[j]), F(shifts[h])
     per, mean, scatter = F(1.0 / (end - first)), found[VALUE], found[SCATTER]
     for k in range(level.size):
@@ -101,12 +104,16 @@ def take_four(part: Any, values: Any, first: Any, end: Any, shifts: Any, level: 
 
 
 @inner
-def take_eight(part: Any, values: Any, first: Any, end: Any, shifts: Any, level: Any, found: Any) -> None:
+def take_eight(
+    there: Any, values: Any, place: Any, first: Any, end: Any, shifts: Any, level: Any, found: Any
+) -> None:
     """As `take_four`, of up to eight."""
     i, j, h = nth(first, end, 1), nth(first, end, 2), nth(first, end, 3)
     p, q, r, s = nth(first, end, 4), nth(first, end, 5), nth(first, end, 6), nth(first, end, 7)
-    zero, one, two, three = values[first, part], values[i, part], values[j, part], values[h, part]
-    four, five, six, last = values[p, part], values[q, part], values[r, part], values[s, part]
+    zero, one = values[place[first], there], values[place[i], there]
+    two, three = values[place[j], there], values[place[h], there]
+    four, five = values[place[p], there], values[place[q], there]
+    six, last = values[place[r], there], values[place[s], there]
     s0, s1, s2, s3 = F(shifts[first]), F(shifts[i]), F(shifts[j]), F(shifts[h])
     s4, s5, s6, s7 = F(shifts[p]), F(shifts[q]), F(shifts[r]), F(shifts[s])
     per, mean, scatter = F(1.0 / (end - first)), found[VALUE], found[SCATTER]
@@ -123,10 +130,11 @@ def take_eight(part: Any, values: Any, first: Any, end: Any, shifts: Any, level:
 
 @inner
 def add_up(
-    part: Any, values: Any, pivot: Any, shifts: Any, settings: Any, zero: Any, rates: Any, found: Any
-) -> None:
+    part: Any, begin: Any, values: Any, place: Any, pivot: Any, shifts: Any, settings: Any, zero: Any,
+    rates: Any, found: Any,
+) -> None:  # fmt: skip
     """Weighted sums of values into `zero`, and of values times time for each group into `rates`."""
-    level, total = pivot[part], zero[part]
+    level, total, there = pivot[part], zero[part], slice(begin + part.start, begin + part.stop)
     total[:] = 0
     rates[:, part] = 0
     first = 0
@@ -134,9 +142,9 @@ def add_up(
         one = settings[setting]
         end = first + int(one[COUNT])
         if end - first > 4:
-            take_eight(part, values, first, end, shifts, level, found[setting])
+            take_eight(there, values, place, first, end, shifts, level, found[setting])
         else:
-            take_four(part, values, first, end, shifts, level, found[setting])
+            take_four(there, values, place, first, end, shifts, level, found[setting])
         mean, by_time = found[setting, VALUE], rates[int(one[GROUP]), part]
         w, wt = one[BY_VALUE], one[BY_TIME]
         for k in range(level.size):
@@ -214,8 +222,8 @@ def judge(
 
 @inner
 def flaws(
-    k: Any, values: Any, level: Any, shifts: Any, settings: Any, fit: Any, base: Any, rates: Any,
-    found: Any, start: Any,
+    k: Any, begin: Any, values: Any, place: Any, level: Any, shifts: Any, settings: Any, fit: Any,
+    base: Any, rates: Any, found: Any, start: Any,
 ) -> Any:  # fmt: skip
     """How many values of a pixel are missing, saturated, or too far off."""
     noise, full = (F(fit[RN2]), F(1.0 / fit[GAIN]), F(fit[LIMIT] ** 2)), F(fit[SATURATION])
@@ -229,7 +237,7 @@ def flaws(
         if not certain(mean, scatter, n, dark, base, room, noise, stress)[1]:
             most = noise[2] * (noise[0] + max(dark, F(0)) * noise[1])
             for i in range(first, end):
-                value = F(values[i, k])
+                value = F(values[place[i], begin + k])
                 off = value - F(shifts[i]) - (level + base + dark)
                 count += 0 if off * off * stress <= most and value < full else 1
         first = end
@@ -238,13 +246,15 @@ def flaws(
 
 @inner
 def look_closer(
-    part: Any, values: Any, pivot: Any, shifts: Any, settings: Any, groups: Any, fit: Any,
-    zero: Any, rates: Any, bad: Any, found: Any,
+    part: Any, begin: Any, values: Any, place: Any, pivot: Any, shifts: Any, settings: Any, groups: Any,
+    fit: Any, zero: Any, rates: Any, bad: Any, found: Any,
 ) -> None:  # fmt: skip
     """Pixels in doubt looked at value by value; rates that deserve other weights added to `bad`."""
     for k in range(part.start, part.stop):
         if bad[k] > F(0):
-            bad[k] = flaws(k, values, pivot[k], shifts, settings, fit, zero[k], rates, found, part.start)
+            bad[k] = flaws(
+                k, begin, values, place, pivot[k], shifts, settings, fit, zero[k], rates, found, part.start
+            )
     worse = bad[part]
     for j in range(rates.shape[0]):
         most, rate = F(groups[LARGE, j]), rates[j, part]
@@ -254,29 +264,30 @@ def look_closer(
 
 @jit
 def fit_lines(
-    values: Any, pivot: Any, frames: Any, groups: Any, fit: Any,
+    values: Any, place: Any, begin: Any, pivot: Any, frames: Any, groups: Any, fit: Any,
     zero: Any, rates: Any, zero_var: Any, var: Any, mean: Any, chi2: Any, bad: Any,
 ) -> None:  # fmt: skip
     """Zero level and rates of every pixel with the weights that all share, and how well they fit.
 
-    values (frames, pixels) uint16 or float32, pivot (pixels,) float32. All that follows is float32 and
-    overwritten. zero (pixels,): zero level less the pivot; rates (groups, pixels); zero_var (pixels,): its
-    variance, kept where it is not fitted; var, mean (groups, pixels): variance of the rate at a given zero
-    level, and St/Stt; chi2 (pixels,); bad (pixels,): above 0 where values are missing, saturated or too far
-    off, or rates deserve other weights.
+    values (frames, pixels or more) uint16 or float32: of frame i in row ``place[i]``, those of the first
+    pixel in column `begin`; pivot (pixels,) float32. All that follows is float32 and overwritten.
+    zero (pixels,): zero level less the pivot; rates (groups, pixels); zero_var (pixels,): its variance, kept
+    where it is not fitted; var, mean (groups, pixels): variance of the rate at a given zero level, and
+    St/Stt; chi2 (pixels,); bad (pixels,): above 0 where values are missing, saturated or too far off, or
+    rates deserve other weights.
     """
     settings, shifts = settings_of(frames, fit), frames[SHIFT]
     many = settings.shape[0]
     piece = min(max(FOUND_PIXELS // many, 64), PIECE)
     buffer = np.empty(many * 2 * piece, F)
-    for start in range(0, values.shape[1], piece):
-        part = slice(start, min(start + piece, values.shape[1]))
+    for start in range(0, pivot.size, piece):
+        part = slice(start, min(start + piece, pivot.size))
         n = part.stop - start
         found = buffer[: many * 2 * n].reshape(many, 2, n)
-        add_up(part, values, pivot, shifts, settings, zero, rates, found)
+        add_up(part, begin, values, place, pivot, shifts, settings, zero, rates, found)
         solve(part, groups, fit, zero, rates, zero_var, var, mean)
         judge(part, pivot, settings, fit, zero, rates, chi2, bad, found)
-        look_closer(part, values, pivot, shifts, settings, groups, fit, zero, rates, bad, found)
+        look_closer(part, begin, values, place, pivot, shifts, settings, groups, fit, zero, rates, bad, found)
 
 
 @inner
@@ -338,7 +349,7 @@ def worst_of(w: Any, y: Any, frames: Any, sums: Any, rate: Any, fit: Any, b: Any
 
 @jit
 def mend(
-    values: Any, pivot: Any, frames: Any, fit: Any, bad: Any, most: Any,
+    values: Any, place: Any, begin: Any, pivot: Any, frames: Any, fit: Any, bad: Any, most: Any,
     zero: Any, rates: Any, chi2: Any, zero_var: Any, var: Any, mean: Any, count: Any,
 ) -> None:  # fmt: skip
     """Pixels with `bad` values once more: missing ones and outliers left out, each value with its own weight.
@@ -352,7 +363,7 @@ def mend(
         if bad[k] == F(0):
             continue
         for i in range(n):
-            v = F(values[i, k])
+            v = F(values[place[i], begin + k])
             y[i] = v - frames[SHIFT, i] - pivot[k]
             w[i] = frames[WEIGHT, i] if math.isfinite(v) and v < fit[SATURATION] else 0.0
         b, one = weigh(w, y, frames, sums, rate, fit[FREE])
