@@ -12,7 +12,12 @@ from calibrant.files.fits import write
 from calibrant.frame import DQ, Exposure, Frame
 from calibrant.instrument import load
 from calibrant.product import Product, Quantity
+from calibrant.simulate.camera import load as camera
+from calibrant.simulate.raft import simulate
+from calibrant.simulate.raft_plan import Counts
 from calibrant.web import describe, focal
+from calibrant.web.patchwork import Assembled, Window
+from calibrant.web.planes import Plane
 from calibrant.web.shelf import Shelf
 
 CAMERA = load("comcam")
@@ -156,3 +161,33 @@ def test_detectors_that_a_registry_opens_together_are_one_focal_plane(tmp_path: 
         alone = client.get("/registry/view", params={"with": names[2]}, follow_redirects=False)
         image = alone.headers["location"].split("%22")[1]
         assert viewer.app.state.shelf.view(image).kind == "gain" and "layout" not in alone.headers["location"]
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
+def test_raw_amplifiers_are_put_together_as_slices_would(turned: tuple[bool, bool]) -> None:
+    raw = np.random.default_rng(2).normal(size=(30, 50)).astype(np.float32)
+    expected = np.empty((40, 18), np.float32)
+    step = tuple(slice(None, None, -1) if one else slice(None) for one in turned)
+    expected[:20] = raw[5:25, 3:21]
+    expected[20:] = raw[5:25, 28:46][step]
+    windows = (Window((5, 25, 3, 21), (0, 20, 0, 18)), Window((5, 25, 28, 46), (20, 40, 0, 18), turned))
+    made = Assembled(Plane("data", "adu", raw), windows, 18)
+    for begin, stop in ((0, 40), (0, 7), (13, 27), (19, 21), (33, 40)):
+        np.testing.assert_array_equal(made.rows(0, begin, stop), expected[begin:stop])
+
+
+def test_raw_frames_of_a_raft_stand_as_on_the_detector(tmp_path: Path) -> None:
+    counts = Counts(biases=1, darks=0, flats=1, visits=False)
+    simulate(camera("comcam"), tmp_path, seed=1, detectors=(0, 4), bands=("r",), counts=counts)
+    shelf = Shelf()
+    shelf.add_paths([tmp_path])
+    plane = next(one for one in focal.stand(shelf) if one["title"].startswith("flat"))
+    piece = next(one for one in shelf.view(plane["id"]).pieces if one.name == "4")
+    (r0, r1), (c0, c1) = piece.rows, piece.cols
+    shown = rows_of(shelf, plane["id"], "data", r0, r1)[:, c0:c1]
+    raw = shelf.view(piece.image)
+    stored = raw.planes[0].rows(0, 0, raw.shape[0])
+    expected = np.full(shown.shape, np.nan, np.float32)
+    for one in load("comcam").readouts(raw.exposure):
+        expected[one.place] = stored[one.data]
+    np.testing.assert_array_equal(shown, expected)

@@ -12,11 +12,12 @@ import numpy as np
 from calibrant.errors import CalibrantError
 from calibrant.frame import DQ, Exposure
 from calibrant.instrument import FocalPlane, Instrument, load
+from calibrant.instrument.readout import Readout
 from calibrant.instrument.sections import bounds
 from calibrant.web import painted
 from calibrant.web.images import Piece, Viewable
 from calibrant.web.painted import Amplifier
-from calibrant.web.patchwork import Patch, Patchwork, Uniform
+from calibrant.web.patchwork import Assembled, Patch, Patchwork, Uniform, Window
 from calibrant.web.planes import Plane
 from calibrant.web.shelf import Shelf
 
@@ -156,6 +157,7 @@ def mosaic(group: Group) -> Viewable:
     """
     plane = group.instrument.focal_plane
     assert plane is not None
+    group = replace(group, members=tuple(_trimmed(member) for member in group.members))
     detectors = {member.detector: _amplifiers(member, group.instrument) for member in group.members}
     size = _size(group, detectors)
     whole = plane.shape(size)
@@ -180,6 +182,34 @@ def mosaic(group: Group) -> Viewable:
         message=None if planes else f"{group.title}: these products hold neither images nor quantities.",
         version=group.id,
     )
+
+
+def _trimmed(member: Member) -> Member:
+    """A raw frame of several amplifiers as it lies on the detector, without overscan; others as they are."""
+    view, exposure = member.view, member.view.exposure
+    if exposure is None or not view.amplifiers or tuple(exposure.shape[-2:]) not in (view.shape, ()):
+        return member
+    readouts = load(exposure.instrument).readouts(exposure)
+    assert view.shape is not None
+    windows = tuple(_window(one, view.shape) for one in readouts)
+    size = max(one.target[1] for one in windows), max(one.target[3] for one in windows)
+    whole = sum((r1 - r0) * (c1 - c0) for r0, r1, c0, c1 in (one.target for one in windows))
+    if whole != size[0] * size[1]:
+        return member  # places that overlap, or leave gaps, say nothing of the detector
+    planes = tuple(
+        Plane(one.name, one.unit, Patchwork(size, [Patch(Assembled(one, windows, size[1]), 0, 0, size)]))
+        for one in view.planes
+    )
+    placed = zip(readouts, windows, strict=True)
+    amplifiers = tuple(
+        Amplifier(one.name, at.target[:2], at.target[2:], one.gain, one.read_noise) for one, at in placed
+    )
+    return replace(member, view=replace(view, planes=planes, dq=None, amplifiers=amplifiers))
+
+
+def _window(one: Readout, shape: tuple[int, int]) -> Window:
+    turned = [(a.step == -1) != (b.step == -1) for a, b in zip(one.data, one.place, strict=True)]
+    return Window(bounds(one.data, shape), bounds(one.place, shape), (turned[0], turned[1]))
 
 
 def _size(group: Group, detectors: Mapping[str, Sequence[Amplifier]]) -> tuple[int, int]:
@@ -207,7 +237,7 @@ def _images(
 ) -> Iterator[Plane]:
     """Planes that every member has as an image of this size, the first image of each."""
     views = [member.view for member in group.members]
-    if any(view.shape is None or view.is_painted for view in views):
+    if any(view.shape is None or (view.is_painted and view.exposure is None) for view in views):
         return
     for plane in views[0].planes:
         parts = [(member, member.view.plane(plane.name)) for member in group.members]

@@ -30,6 +30,42 @@ class Uniform:
         return np.full((stop - begin, self.cols), self.value, np.float32)
 
 
+@dataclass(frozen=True)
+class Window:
+    """An amplifier's part of a raw image, and where it goes: rows and columns, half open; what is turned."""
+
+    source: tuple[int, int, int, int]
+    target: tuple[int, int, int, int]
+    turned: tuple[bool, bool] = (False, False)
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """A raw image without its overscan, each amplifier where it lies on the detector; NaN between them."""
+
+    plane: Rows
+    windows: Sequence[Window]
+    cols: int
+
+    def rows(self, read: int, begin: int, stop: int) -> NDArray[np.float32]:
+        """Rows of the detector; rows of the raw image that several amplifiers share are read once."""
+        found = np.full((stop - begin, self.cols), np.nan, np.float32)
+        held: dict[tuple[int, int], NDArray[Any]] = {}
+        for window in self.windows:
+            top, bottom, left, right = window.target
+            first, last = max(begin, top), min(stop, bottom)
+            if first >= last:
+                continue
+            low, high = (bottom - last, bottom - first) if window.turned[0] else (first - top, last - top)
+            span = window.source[0] + low, window.source[0] + high
+            if span not in held:
+                held[span] = self.plane.rows(read, *span)
+            part = held[span][:, window.source[2] : window.source[3]]
+            part = part[::-1] if window.turned[0] else part
+            found[first - begin : last - begin, left:right] = part[:, ::-1] if window.turned[1] else part
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class Patch:
     """Something with its place in the whole: first row and column, and size."""
