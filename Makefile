@@ -19,7 +19,7 @@ $(VENV)/bin/python:
 
 $(READY): pyproject.toml | $(VENV)/bin/python
 	@echo "installing Calibrant into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install --quiet --editable '.[web]'
 	@touch $@
 
 $(TOOLS): pyproject.toml | $(READY)
@@ -31,6 +31,7 @@ demo: $(READY)  ## install, simulate a night, reduce it; says where the pictures
 	@rm -rf $(DEMO)
 	@$(BIN)/calibrant simulate ccd-night --out $(DEMO)/raw --seed 1
 	@$(BIN)/calibrant reduce $(DEMO)/raw --out $(DEMO)/night --set steps_options.cosmic_rays.enabled=false
+	@echo "look at it: $(BIN)/calibrant view $(DEMO)/night    report: $(BIN)/calibrant report $(DEMO)/night"
 
 test: $(TOOLS)  ## run the tests (under 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'not soak'
