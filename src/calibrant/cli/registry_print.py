@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 DIGITS = 12
 """Hex digits of an identity that are printed: they can be pasted back as PRODUCT."""
 LISTED = 4  # raw files of one product that are named before they are counted
-FIRST = ("detector", "filter")  # of the keys
 NAMED = 5  # tainted things that are named
 
 
@@ -52,10 +51,9 @@ def time(microseconds: int | None) -> str | None:
 
 def keys_text(keys: Mapping[str, Any]) -> str:
     """Keys in one cell; those that are unknown are left out."""
-    from calibrant.cli.tables import text
+    from calibrant.registry.words import told
 
-    told = sorted(keys, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
-    return ", ".join(f"{name} {text(keys[name])}" for name in told if keys[name] is not None)
+    return told(keys)
 
 
 # --- ingest, verify, certify ------------------------------------------------------------------------------

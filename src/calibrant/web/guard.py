@@ -56,13 +56,18 @@ class Refusal(Exception):
         self.status, self.error, self.headers = status, CalibrantError(what, do=do), headers
 
 
+def error_facts(error: CalibrantError, sentence: str | None = None) -> dict[str, str | None]:
+    """What, where, expected, got, do, and the sentence that they make."""
+    sides = {name: getattr(error, name) for name in ("what", "where", "expected", "got", "do")}
+    told = {name: None if value is None else str(value) for name, value in sides.items()}
+    return {**told, "sentence": sentence or str(error)}
+
+
 def error_response(
     status: int, error: CalibrantError, sentence: str | None = None, **headers: str
 ) -> Response:
-    """An error as JSON: what, where, expected, got, do, and the sentence."""
-    sides = {name: getattr(error, name) for name in ("what", "where", "expected", "got", "do")}
-    told = {name: None if value is None else str(value) for name, value in sides.items()}
-    body = {"error": {**told, "sentence": sentence or str(error)}}
+    """An error as JSON."""
+    body = {"error": error_facts(error, sentence)}
     more = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(
         json.dumps(body), status, {"cache-control": "no-store", **more}, media_type="application/json"

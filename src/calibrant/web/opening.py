@@ -100,7 +100,12 @@ def opened(
         )
         name = gethostname() if _is_any(host) else None
         url = address(listening, secret, name, "" if images else "registry")
-        yield Viewer(app, listening, url, tuple(shelf.problems), len(images))
+        yield Viewer(app, listening, url, (*shelf.problems, *_unreadable(shelf)), len(images))
+
+
+def _unreadable(shelf: Shelf) -> Iterator[str]:
+    """A sentence for each file that was named and cannot be shown; its tab says the same."""
+    return (str(entry.error) for entry in shelf.entries() if entry.error is not None)
 
 
 def _registry(db: str) -> contextlib.AbstractContextManager[Any]:

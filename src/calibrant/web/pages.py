@@ -18,6 +18,8 @@ from calibrant.errors import CalibrantError, OptionError
 from calibrant.registry import Registry
 from calibrant.registry.words import second, told
 from calibrant.web import drawings
+from calibrant.web.describe import plain
+from calibrant.web.guard import error_facts, error_response
 from calibrant.web.registry_models import MODELS, Model, key_of
 
 ADDRESSES = {
@@ -76,7 +78,7 @@ async def _answer(registry: Registry, paper: jinja2.Environment, name: str, requ
     try:
         model = await run_in_threadpool(MODELS[name], registry, _query(request))
     except CalibrantError as error:
-        return await _told(paper, name, request, {"error": error_of(error)}, status_of(error))
+        return await _told(paper, name, request, {"error": error_facts(error)}, status_of(error))
     return await _told(paper, name, request, model, 200)
 
 
@@ -106,7 +108,7 @@ async def _view(paper: jinja2.Environment, viewed: Viewed, request: Request) -> 
         keys = [key_of(ref) for ref in asked if ref][:BESIDE]
         address = await run_in_threadpool(viewed, keys or [key_of("")], bool(query.get("mosaic")))
     except CalibrantError as error:
-        return await _told(paper, "view", request, {"error": error_of(error)}, status_of(error))
+        return await _told(paper, "view", request, {"error": error_facts(error)}, status_of(error))
     return Response(status_code=303, headers={"Location": address})
 
 
@@ -118,7 +120,7 @@ async def _picture(registry: Registry, request: Request) -> Response:
         ref = key_of(request.path_params["ref"])
         found = await run_in_threadpool(lambda: product_picture(registry.read(ref)))
     except CalibrantError as error:
-        return Response(dumped({"error": error_of(error)}), status_of(error), media_type="application/json")
+        return error_response(status_of(error), error)
     if found is None:
         return Response(NO_IMAGE, media_type="image/svg+xml")
     return Response(found, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
@@ -141,27 +143,9 @@ def status_of(error: CalibrantError) -> int:
     return 400 if isinstance(error, OptionError) else 404
 
 
-def error_of(error: CalibrantError) -> Model:
-    """An error as facts and as one sentence."""
-    return {
-        **{part: getattr(error, part) for part in ("what", "where", "expected", "got", "do")},
-        "sentence": str(error),
-    }
-
-
 def dumped(model: Model) -> str:
     """JSON without NaN, which is not JSON: unknown numbers are null."""
-    return json.dumps(_finite(model), default=str, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, Mapping):
-        return {str(name): _finite(entry) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return value
+    return json.dumps(plain(model), allow_nan=False)
 
 
 def _query(request: Request) -> dict[str, str]:
